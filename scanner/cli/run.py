@@ -73,8 +73,8 @@ def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
     )
     if plan.without_screen is not None:
         console.print(
-            f"The bundle's screen is used: all members score about {plan.share_passing:.0%} of the objects. Without it "
-            f"(--screen none) scoring takes {plan.objects_per_second / plan.without_screen:.1f} times as long."
+            f"The bundle's screen is used: all members score about {100 * plan.share_passing:.2g}% of the objects. Without "
+            f"it (--screen none) scoring takes {plan.without_screen / plan.scoring_seconds:.1f} times as long."
         )
     if plan.sky_area_deg2 > 0:
         _print_cost(console, plan)

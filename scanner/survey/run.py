@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scanner import __version__
 from scanner.catalogue.known_lenses import load_known_lenses
@@ -51,8 +52,8 @@ CANDIDATE_FRACTION = 0.01
 class TilePlan(Record):
     """One tile of a planned run that was opened.
 
-    ``cutting_seconds``: for one object, with sky, sigma and flags, as measured on a few. ``n_alike``: other tiles, not opened,
-    that are taken to be like it.
+    ``cutting_seconds``: of a processor, for one object, with sky, sigma and flags, as measured on a few. ``n_alike``: other
+    tiles, not opened, that are taken to be like it.
     """
 
     tile_id: str
@@ -77,9 +78,10 @@ class FetchedTile(Record):
 class RunPlan(Record):
     """A planned run; ``seconds`` is an estimate from short measurements of cutting and scoring on this machine.
 
-    ``objects_per_second``: scored by one worker, with the bundle's screen and test-time augmentation as far as non-lenses get
-    them. ``without_screen``: the same where all members score everything; None where they do. ``share_passing``: of the
-    objects, that all members score.
+    ``objects_per_second``: scored by one worker, on the clock, with the bundle's screen and test-time augmentation as far as
+    non-lenses get them. ``scoring_seconds``: of processors, for one object likewise; on a GPU, on the clock.
+    ``without_screen``: the same where all members score everything; None where they do. ``share_passing``: of the objects, that
+    all members score.
     """
 
     tiles: tuple[TilePlan, ...]
@@ -87,6 +89,7 @@ class RunPlan(Record):
     fetched: FetchedTile | None = None
     workers: int
     objects_per_second: float
+    scoring_seconds: float
     without_screen: float | None = None
     share_passing: float = 1.0
 
@@ -112,22 +115,22 @@ class RunPlan(Record):
 
     @property
     def core_seconds(self) -> float:
-        """Expected time of one worker alone, cutting and scoring."""
-        return self._core_seconds(self.objects_per_second)
+        """Expected processor time, cutting and scoring: what else the machine does has no part in it."""
+        return self._cutting_seconds + self.n_targets * self.scoring_seconds
 
     @property
     def core_seconds_without_screen(self) -> float:
         """The same where all members score everything."""
-        return self._core_seconds(self.without_screen or self.objects_per_second)
-
-    def _core_seconds(self, scored_per_second: float) -> float:
-        cutting = sum((1 + tile.n_alike) * tile.n_targets * tile.cutting_seconds for tile in self.tiles)
-        return cutting + self.n_targets / scored_per_second
+        return self._cutting_seconds + self.n_targets * (self.without_screen or self.scoring_seconds)
 
     @property
     def seconds(self) -> float:
         """Expected duration."""
-        return self.core_seconds / self.workers
+        return (self._cutting_seconds + self.n_targets / self.objects_per_second) / self.workers
+
+    @property
+    def _cutting_seconds(self) -> float:
+        return sum((1 + tile.n_alike) * tile.n_targets * tile.cutting_seconds for tile in self.tiles)
 
     def stored_bytes(self, config: RunConfig) -> int:
         """Bytes of cutouts that would be kept."""
@@ -206,11 +209,14 @@ def _plan_tile(tile: Tile, config: RunConfig, scratch: Path) -> TilePlan:
 
 
 def _cutting_seconds(images: TileImages, targets: Targets, n_objects: int = 32) -> float:
-    """Seconds that cutting and measuring one of the objects takes; 0 where there is none."""
+    """Processor seconds that cutting and measuring one of the objects takes; 0 where there is none.
+
+    Not on the clock: a few objects all over a tile wait for the disk as its thousands, side by side, do not.
+    """
     some = targets.take(np.linspace(0, len(targets) - 1, min(n_objects, len(targets))).astype(np.int64))
-    start = time.perf_counter()
+    start = time.process_time()
     n_cut = sum(len(batch) for batch in cut(images, some, n_objects))
-    return (time.perf_counter() - start) / max(n_cut, 1)
+    return (time.process_time() - start) / max(n_cut, 1)
 
 
 def _scoring_rates(scorer: Scorer, n_objects: int = 16) -> dict[str, Any]:
@@ -220,29 +226,31 @@ def _scoring_rates(scorer: Scorer, n_objects: int = 16) -> dict[str, Any]:
     nisp = noise.standard_normal((n_objects, 3, NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), np.float32)
     cutouts = (vis, nisp, np.zeros((n_objects, 4), np.float32), np.ones((n_objects, 4), np.float32))
 
-    def seconds_per_object(score: Callable[..., Float32]) -> float:
+    def seconds_per_object(score: Callable[..., Float32]) -> NDArray[np.float64]:
+        """On the clock, and of processors."""
         score(*(values[:2] for values in cutouts))
-        start = time.perf_counter()
+        start = np.array([time.perf_counter(), time.process_time()])
         score(*cutouts)
-        return (time.perf_counter() - start) / n_objects
+        spent: NDArray[np.float64] = np.array([time.perf_counter(), time.process_time()]) - start
+        return spent / n_objects
 
     manifest, session = scorer.bundle.manifest, scorer.session
-    by_all, turning, turned = seconds_per_object(session.plain_logits), 0.0, 0.0
+    by_all, turning, turned = seconds_per_object(session.plain_logits), np.zeros(2), 0.0
     if manifest.second_look is not None:
         turning, turned = seconds_per_object(session.turned_logits), manifest.second_look.share
     again = (ORIENTATIONS - 1) * turning
-    if scorer.screening is None or manifest.screen is None:
-        return {"objects_per_second": 1.0 / (by_all + turned * again)}
-    # What turns has passed all stages.
-    share = manifest.screen.share_passing
-    screened = seconds_per_object(session.screen_logits) + share * by_all + min(share, turned) * again
-    if manifest.screen.second_stage is not None:
-        screened += manifest.screen.share * turning
-    return {
-        "objects_per_second": 1.0 / screened,
-        "without_screen": 1.0 / (by_all + turned * again),
-        "share_passing": share,
-    }
+    everything = planned = by_all + turned * again
+    if scorer.screening is not None and manifest.screen is not None:
+        # What turns has passed all stages.
+        share = manifest.screen.share_passing
+        planned = seconds_per_object(session.screen_logits) + share * by_all + min(share, turned) * again
+        if manifest.screen.second_stage is not None:
+            planned = planned + manifest.screen.share * turning
+    costs = 0 if session.provider in GPU_PROVIDERS else 1
+    rates = {"objects_per_second": 1.0 / planned[0], "scoring_seconds": planned[costs]}
+    if planned is everything:
+        return rates
+    return rates | {"without_screen": everything[costs], "share_passing": share}
 
 
 logger = logging.getLogger(__name__)

@@ -74,7 +74,8 @@ def test_the_settings_in_the_environment_exclude_each_other_too(refusal, monkeyp
 def test_a_plan_needs_no_workers(sky, monkeypatch, capsys):
     """It neither listens nor scales, and says the same as without."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setattr("scanner.survey.run._scoring_rates", lambda scorer: {"objects_per_second": 100.0})
+    rates = {"objects_per_second": 100.0, "scoring_seconds": 0.01}
+    monkeypatch.setattr("scanner.survey.run._scoring_rates", lambda scorer: rates)
     monkeypatch.setattr("scanner.survey.run._cutting_seconds", lambda images, targets: 0.001)
 
     def planned(*words):

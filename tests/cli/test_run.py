@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +21,8 @@ from waiting import LIMIT_S, wait_for
 
 from scanner.cli.main import main
 from scanner.ensemble import bundles
+from scanner.ensemble.bundle import Screen, SecondStage
+from scanner.survey import run as run_module
 from scanner.survey.run import RunPlan, TilePlan
 
 
@@ -190,7 +193,8 @@ def test_a_dry_run_says_what_the_screen_saves_and_what_a_square_degree_costs(sky
     code, out, _ = scan(capsys, *words)
     assert code == 0
     out = " ".join(out.split())
-    assert "all members score about 10% of the objects. Without it (--screen none) scoring takes" in out
+    share = bundles.load(None).manifest.screen.share_passing
+    assert f"all members score about {100 * share:.2g}% of the objects. Without it (--screen none) scoring takes" in out
     number = r"([\d,.]+)"
     costs = {}
     for way in ("with the screen", "--screen none"):
@@ -212,12 +216,46 @@ def test_a_plan_counts_cutting_and_scoring():
         tile_id="a", alignment="bin", target_source="catalogue", n_seen=9, n_targets=4, input_bytes=1, sky_area_deg2=0.5,
         cutting_seconds=0.25, n_alike=1,
     )  # fmt: skip
-    plan = RunPlan(tiles=(tile,), failed=(), workers=2, objects_per_second=10.0, without_screen=2.0)
-    assert plan.core_seconds == pytest.approx(8 * 0.25 + 8 / 10)
-    assert plan.core_seconds_without_screen == pytest.approx(8 * 0.25 + 8 / 2)
-    assert plan.seconds == pytest.approx(plan.core_seconds / 2)
+    plan = RunPlan(tiles=(tile,), failed=(), workers=2, objects_per_second=10.0, scoring_seconds=0.125, without_screen=0.5)
+    assert plan.core_seconds == pytest.approx(8 * 0.25 + 8 * 0.125)
+    assert plan.core_seconds_without_screen == pytest.approx(8 * 0.25 + 8 * 0.5)
+    assert plan.seconds == pytest.approx((8 * 0.25 + 8 / 10) / 2)
     always = plan.model_copy(update={"without_screen": None})
     assert always.core_seconds_without_screen == always.core_seconds == plan.core_seconds
+
+
+@pytest.mark.parametrize(("provider", "slowness"), [("cpu", 1), ("cuda", 2)])
+def test_the_cost_of_scoring_is_that_of_the_stages_and_of_the_objects_that_reach_them(monkeypatch, provider, slowness):
+    """An object costs the first stage 1 s of a processor, those that turn 8 s, all members 40 s; on the clock twice that."""
+    spent = 0.0
+
+    def scoring(seconds):
+        def score(*cutouts):
+            nonlocal spent
+            spent += seconds * len(cutouts[0])
+
+        return score
+
+    monkeypatch.setattr(run_module.time, "process_time", lambda: spent)
+    monkeypatch.setattr(run_module.time, "perf_counter", lambda: 2 * spent)
+    stages = {"plain_logits": scoring(40), "turned_logits": scoring(8), "screen_logits": scoring(1)}
+    session = SimpleNamespace(**stages, provider=provider)
+    screen = Screen(members=("OU-66",), log_odds_above=0, share=0.1, second_stage=SecondStage(log_odds_above=0, share=0.02))
+    manifest = SimpleNamespace(screen=screen, second_look=SimpleNamespace(share=0.05))
+    scorer = SimpleNamespace(bundle=SimpleNamespace(manifest=manifest), session=session, screening=object())
+    rates = run_module._scoring_rates(scorer)
+    # Seven more orientations, of what stands highest among what all members score.
+    planned, everything = 1 + 0.1 * 8 + 0.02 * 40 + 0.02 * 7 * 8, 40 + 0.05 * 7 * 8
+    assert rates["objects_per_second"] == pytest.approx(1 / (2 * planned))
+    assert rates["scoring_seconds"] == pytest.approx(slowness * planned)
+    assert rates["without_screen"] == pytest.approx(slowness * everything)
+    assert rates["share_passing"] == 0.02
+    manifest.screen = screen.model_copy(update={"second_stage": None})
+    assert run_module._scoring_rates(scorer)["scoring_seconds"] == pytest.approx(slowness * (1 + 0.1 * 40 + 0.05 * 7 * 8))
+    scorer.screening = None
+    rates = run_module._scoring_rates(scorer)
+    assert rates.keys() == {"objects_per_second", "scoring_seconds"}
+    assert rates["scoring_seconds"] == pytest.approx(slowness * everything)
 
 
 def test_a_dry_run_of_a_long_list_that_fails_is_a_page(tmp_path, capsys):
