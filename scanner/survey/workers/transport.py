@@ -52,6 +52,8 @@ DASK_SETTINGS: dict[str, Any] = {
     "distributed.admin.tick.cycle": "10s",
     # Of every connection and topic Dask keeps the last messages, for its developers: 27 kB a tile, for a thousand tiles.
     "distributed.admin.low-level-log-length": 20,
+    # Dask has workers give freed memory back at once: the arrays of every batch then are new pages, a quarter of a scan's time.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     # Dask's processes answer nothing over HTTP, which no certificate protects: our metrics have a port of their own.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],

@@ -3,9 +3,11 @@ import socket
 import ssl
 from contextlib import suppress
 
+import dask
 import psutil
 import pytest
 import trustme
+from distributed.nanny import _get_env_variables
 from standing import Bodies, Standing, disturbed, jobs, run
 from waiting import LIMIT_S, wait_for
 
@@ -17,6 +19,13 @@ from scanner.survey.workers import transport
 from scanner.survey.workers.cluster import connected
 
 TLS_ALERT = b"\x15\x03"
+
+
+def test_workers_keep_the_memory_that_they_will_need_again():
+    given = "distributed.nanny.pre-spawn-environ"
+    assert _get_env_variables(given).keys() - {"MALLOC_TRIM_THRESHOLD_"} < _get_env_variables(given).keys()
+    with dask.config.set(transport.DASK_SETTINGS):
+        assert _get_env_variables(given).keys() == {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
 
 
 @pytest.fixture
