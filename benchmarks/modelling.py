@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from scanner.interval import Interval, wilson_interval
 from scanner.labelled_set import LabelledSet
 from scanner.modelling.candidate import model_cutout
-from scanner.modelling.psf import mean_of_euclid
+from scanner.modelling.observation import mean_of_euclid
 from scanner.records import BANDS
 
 #: Errors of θ_E that count as good, and as catastrophic.

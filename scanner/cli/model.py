@@ -15,7 +15,7 @@ from scanner.interface.model import export_model, model
 from scanner.interface.opened import Run
 
 if TYPE_CHECKING:
-    from scanner.modelling.hand_over import Format
+    from scanner.modelling.panels import Format
 
 #: Exit code where some tiles could not be modelled, as of a run.
 EXIT_SOME_FAILED = 3

@@ -14,8 +14,8 @@ from scanner.storage import open_store
 
 if TYPE_CHECKING:
     from scanner.interface.objects import Which
-    from scanner.modelling.hand_over import Format
     from scanner.modelling.lens_model import LensModel
+    from scanner.modelling.panels import Format
     from scanner.modelling.stage import ModelReport
 
 
@@ -107,12 +107,12 @@ def export_model(
     OutputError
         The folder is there already.
     """
-    from scanner.modelling import hand_over
+    from scanner.modelling import panels
 
     opened = _run(run, storage)
     found = model_of(opened, which, storage)
     folder = Path(f"{found.tile_id}-{found.target_id}-model" if out is None else out)
-    hand_over.hand_over(open_store(opened.location, storage or StorageConfig()), found, to, folder)
+    panels.hand_over(open_store(opened.location, storage or StorageConfig()), found, to, folder)
     return folder
 
 

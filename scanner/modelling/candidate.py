@@ -1,4 +1,4 @@
-"""The lens model of one candidate: what is fitted, what is said of it, and the images that go with it."""
+"""The lens model of one candidate: a lens against galaxies that happen to lie there, searched with the same care; images of it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,265 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import scipy.fft
 from astropy.wcs import WCS
 from numpy.linalg import LinAlgError
 from threadpoolctl import threadpool_limits
 
 from scanner.errors import ScannerError
 from scanner.modelling.deflector_light import fit_deflector
-from scanner.modelling.hypotheses import Comparison, compare
 from scanner.modelling.lens_model import LensModel, ModelledGalaxy, ModelledMass, Status, Verdict
-from scanner.modelling.observation import Observation, observe
-from scanner.modelling.psf import BandPsf
-from scanner.modelling.scene_fit import HIGHEST_RADIUS, HIGHEST_THETA_E, LOWEST_THETA_E, Fit, Problem, Scene, draw
+from scanner.modelling.observation import FIT_RADIUS, NISP_SIDE, SIDE, BandPsf, Observation, observe
+from scanner.modelling.scene_fit import (
+    HIGHEST_RADIUS,
+    HIGHEST_THETA_E,
+    LOWEST_THETA_E,
+    Fit,
+    Problem,
+    Scene,
+    draw,
+    fit,
+    joined,
+    nothing,
+)
 from scanner.records import BANDS, Band, CutoutBatch, Float32, Float64
-from scanner.simulation.lensing import Sightline, find_images
+from scanner.simulation.lensing import Sightline, deflection, find_images
+
+#: Galaxies that either hypothesis may have beside the deflector.
+MOST_COMPANIONS = 4
+#: Galaxies that may be parts of the source: a Sérsic profile is too stiff for one with clumps.
+MOST_SOURCES = 3
+#: Galaxies behind and beside a lens, together, and those without a lens: a source has several images, and each is a galaxy of
+#: its own there. Where these use more than the lens may, the lens may have as many.
+MOST_GALAXIES, MOST_UNLENSED = 6, 9
+#: A companion must raise ln evidence by so much, and stand out by so many sigma to be tried.
+_WORTH, _STANDS_OUT = 3.0, 5.0
+#: Of the search: Einstein radii (arcsec), source positions in units of them, source radius.
+_RADII = np.geomspace(0.38, 2.5, 15)
+_OFFSETS = ((0.06, 4), (0.25, 8), (0.45, 8), (0.65, 8), (0.9, 8))
+_SOURCE_RADIUS = 0.2
+_STARTS, _FIRST_STEPS, _FINALISTS, _LAST_STEPS, _POLISH_STEPS = 10, 5, 3, 25, 50
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The best of each hypothesis; ``ln_evidence_ratio`` is positive where a lens explains the pixels better."""
+
+    lens: Fit
+    companions: Fit
+
+    @property
+    def ln_evidence_ratio(self) -> float:
+        """Natural logarithm of the Bayes factor, by Laplace's approximation."""
+        return self.lens.ln_evidence - self.companions.ln_evidence
+
+
+def compare(problem: Problem) -> Comparison:
+    """Fit both hypotheses."""
+    alone = with_more(problem, nothing(problem), MOST_COMPANIONS)
+    lens = fit_lens(problem, alone)
+    # Fair play: what the lens hypothesis has found is offered to the other, each image as a galaxy of its own.
+    offered = [*lens.scene.galaxies[lens.scene.n_sources :], *_images(problem, lens)]
+    for most in sorted({min(len(offered), most) for most in (MOST_GALAXIES, MOST_UNLENSED)} - {0}):
+        again = fit(problem, joined(nothing(problem).scene, offered[:most]), _LAST_STEPS)
+        alone = max(alone, with_more(problem, again, MOST_UNLENSED), key=lambda one: one.ln_evidence)
+    if len(alone.scene.galaxies) > MOST_GALAXIES:
+        # And what the other needed, the lens may have beside it.
+        lens = _polished(problem, with_more(problem, lens, MOST_UNLENSED))
+    return Comparison(lens, alone)
+
+
+def _polished(problem: Problem, one: Fit) -> Fit:
+    return one if one.converged else fit(problem, one.scene, _POLISH_STEPS)
+
+
+def _images(problem: Problem, lens: Fit) -> list[Float64]:
+    """The images of the sources as unlensed galaxies, the brightest first."""
+    scene, found = lens.scene, []
+    for source, flux in zip(scene.galaxies[: scene.n_sources], lens.fluxes[: scene.n_sources, 0], strict=True):
+        images = find_images(source[0], source[1], Sightline((scene.lens,)))
+        for x, y, magnification in zip(images.x[0], images.y[0], images.magnification[0], strict=True):
+            if np.isfinite(x):
+                seen = float(flux) * min(abs(float(magnification)), 20.0)
+                found.append((seen, _galaxy_at(float(x), float(y), _tangential(problem, float(x), float(y)))))
+    return [galaxy for _, galaxy in sorted(found, key=lambda one: -one[0])]
+
+
+def with_more(problem: Problem, so_far: Fit, most: int) -> Fit:
+    """Add galaxies where the residual is most conspicuous, as long as the evidence grows.
+
+    Behind a mass each may be a part of the source, with images elsewhere, or lie there unlensed: what explains more is kept.
+    """
+    best, current, misses = so_far, so_far, 0
+    while len(current.scene.galaxies) < most and misses < 2:
+        place = _most_conspicuous(problem, current)
+        if place is None:
+            break
+        tried = [fit(problem, joined(current.scene, [_galaxy_at(*place, _tangential(problem, *place))]), 10)]
+        if current.scene.mass is not None and current.scene.n_sources < MOST_SOURCES:
+            x, y = (np.array([value]) for value in place)
+            alpha = deflection(x, y, current.scene.lens)
+            part = _galaxy_at(float(x[0] - alpha[0][0]), float(y[0] - alpha[1][0]), 0.0)
+            tried.append(fit(problem, current.scene.with_source(part), 10))
+        current = max(tried, key=lambda one: one.ln_evidence)
+        misses += 1
+        if current.ln_evidence > best.ln_evidence + _WORTH:
+            best, misses = current, 0
+    return best
+
+
+def _galaxy_at(x: float, y: float, angle: float) -> Float64:
+    return np.array([x, y, math.log(0.2), 0.3, angle, 1.0, 0.0])
+
+
+def _tangential(problem: Problem, x: float, y: float) -> float:
+    return math.atan2(y - problem.deflector.y, x - problem.deflector.x) + 0.5 * math.pi
+
+
+def _residuals(problem: Problem, current: Fit) -> list[Float32]:
+    """What is left of each band's pixels, in units of their noise."""
+    left = list(problem.target)
+    if len(current.scene.galaxies):
+        for band, rows in enumerate(problem.columns(draw(current.scene, problem.data, slopes=False)[0])):
+            left[band] = left[band] - current.fluxes[:, problem.data.bands[band]].astype(np.float32) @ rows
+    return [problem.remainder(band, row) for band, row in enumerate(left)]
+
+
+def _most_conspicuous(problem: Problem, current: Fit) -> tuple[float, float] | None:
+    """Where a small galaxy would explain most of the residual, if anywhere it stands out."""
+    data = problem.data
+    score = np.zeros((SIDE, SIDE))
+    for band, left in enumerate(_residuals(problem, current)):
+        template = _template(data, band)
+        side = SIDE if data.bands[band] == 0 else NISP_SIDE
+        signal, weight = np.zeros(side * side), np.zeros(side * side)
+        signal[problem.used[band]] = left * problem.weights[band]
+        weight[problem.used[band]] = problem.weights[band] ** 2
+        matched = _correlate(signal.reshape(side, side), template)
+        squared = np.maximum(_correlate(weight.reshape(side, side), template**2), 1e-12)
+        one = np.clip(matched, 0.0, None) ** 2 / squared
+        score += one if side == SIDE else np.repeat(np.repeat(one, 3, 0), 3, 1)
+    distance = np.hypot(data.x - problem.deflector.x, data.y - problem.deflector.y)
+    score[(distance < 0.25) | (np.hypot(data.x - data.x.mean(), data.y - data.y.mean()) > FIT_RADIUS)] = 0.0
+    best = int(np.argmax(score))
+    if score.flat[best] < _STANDS_OUT**2:
+        return None
+    return float(data.x.flat[best]), float(data.y.flat[best])
+
+
+def _template(data: Observation, band: int) -> Float64:
+    """A small galaxy in the middle of a band's window, its peak at pixel (0, 0)."""
+    x, y = float(data.x[SIDE // 2 + 1, SIDE // 2 + 1]), float(data.y[SIDE // 2 + 1, SIDE // 2 + 1])
+    scene = Scene(None, np.array([[x, y, math.log(0.2), 0.01, 0.0, 1.0, 0.0]]), 0)
+    image = data.seen(draw(scene, data, slopes=False)[0])[band][0].astype(np.float64)
+    row, column = np.unravel_index(int(np.argmax(image)), image.shape)
+    return np.roll(image, (-int(row), -int(column)), axis=(0, 1))
+
+
+def _correlate(image: Float64, template: Float64) -> Float64:
+    return np.asarray(scipy.fft.irfft2(scipy.fft.rfft2(image) * np.conj(scipy.fft.rfft2(template)), s=image.shape))
+
+
+def fit_lens(problem: Problem, alone: Fit) -> Fit:
+    """The best lens: starts from a grid, beside any of the unlensed galaxies that ``alone`` found."""
+    tried = [fit(problem, start, _FIRST_STEPS) for start in starts(problem, alone.scene.galaxies)]
+    finalists = []
+    # Companions explain most of an arc at once, and a lens only when it has converged: each number of them gets its chance.
+    for size in sorted({len(one.scene.galaxies) for one in tried}):
+        same = sorted((one for one in tried if len(one.scene.galaxies) == size), key=lambda one: one.objective)
+        finalists += _different(same, 2 if size == 1 else 1)
+    finalists = [fit(problem, one.scene, _LAST_STEPS) for one in finalists]
+    finalists.sort(key=lambda one: -one.ln_evidence)
+    goes_on = _different(finalists, _FINALISTS)
+    # A clumpy source is explained by companions before it is by one profile behind a lens: the plain lens always goes on.
+    plain = next((one for one in finalists if len(one.scene.galaxies) == 1), None)
+    if plain is not None and len(_different([*goes_on, plain], _FINALISTS + 1)) > len(goes_on):
+        goes_on = [*goes_on[: _FINALISTS - 1], plain]
+    return _polished(problem, max((with_more(problem, one, MOST_GALAXIES) for one in goes_on), key=lambda one: one.ln_evidence))
+
+
+def _different(fits: list[Fit], most: int) -> list[Fit]:
+    """The first, leaving out those that went to the same place as one before."""
+    kept: list[Fit] = []
+    for one in fits:
+        where = [np.concatenate([f.scene.vector[:1], f.scene.galaxies[0, :2]]) for f in (one, *kept)]
+        if all(np.abs(where[0] - other).max() > 0.05 for other in where[1:]):
+            kept.append(one)
+        if len(kept) == most:
+            break
+    return kept
+
+
+def starts(problem: Problem, galaxies: Float64) -> list[Scene]:
+    """Lenses to start from: isothermal spheres on a grid, scored by how much of the residual they explain.
+
+    Each is scored beside every subset of the unlensed galaxies, whose fluxes are fitted along.
+    """
+    data, deflector = problem.data, problem.deflector
+    grid = [
+        (radius, radius * offset * math.cos(turn), radius * offset * math.sin(turn))
+        for radius in _RADII
+        for offset, n in _OFFSETS
+        for turn in (np.arange(n) + 0.5 * (n == 4)) * (2.0 * np.pi / n)
+    ]
+    dx, dy = data.x - np.float32(deflector.x), data.y - np.float32(deflector.y)
+    distance = np.hypot(dx, dy) + np.float32(1e-6)
+    cosine, sine = dx / distance, dy / distance
+    table = np.array(grid, dtype=np.float32)
+    templates = []
+    for radius, x, y in table:
+        r2 = (dx - radius * cosine - x) ** 2 + (dy - radius * sine - y) ** 2 + np.float32(0.03**2)
+        templates.append(np.exp(np.sqrt(r2) * np.float32(-1.678 / _SOURCE_RADIUS)))
+    subsets = [[k for k in range(len(galaxies)) if subset >> k & 1] for subset in range(1 << len(galaxies))]
+    score = np.zeros((len(subsets), len(grid)))
+    shown = None
+    if len(galaxies):
+        shown = problem.columns(draw(Scene(None, galaxies, 0), data, slopes=False)[0])
+    for band, rows in enumerate(problem.columns(np.stack(templates))):
+        few = problem.target[band][None] if shown is None else np.concatenate([problem.target[band][None], shown[band]])
+        own, crossed, gram = problem.products_with_few(band, rows, few)
+        right, cross, known, gram = crossed[:, 0], crossed[:, 1:], gram[1:, 0], gram[1:, 1:]
+        for number, subset in enumerate(subsets):
+            gain, left, norm = 0.0, right, own
+            if subset:
+                part = gram[np.ix_(subset, subset)]
+                inverse = np.linalg.inv(part + 1e-6 * np.diag(np.diag(part)))
+                gain = float(known[subset] @ inverse @ known[subset])
+                left = right - cross[:, subset] @ inverse @ known[subset]
+                norm = own - np.einsum("ij,jk,ik->i", cross[:, subset], inverse, cross[:, subset])
+            score[number] += gain + np.clip(left, 0.0, None) ** 2 / np.maximum(norm, 1e-3 * own)
+    return _chosen(score, subsets, table, galaxies, problem)
+
+
+def _chosen(score: Float64, subsets: list[list[int]], table: Float32, galaxies: Float64, problem: Problem) -> list[Scene]:
+    """The best of the grid, some for each number of unlensed galaxies, far enough apart."""
+    deflector = problem.deflector
+    chosen: list[Scene] = []
+    sizes = range(len(galaxies) + 1)
+    quota = max(2, math.ceil(_STARTS / len(sizes)))
+    for size in sizes:
+        rows = [row for row, subset in enumerate(subsets) if len(subset) == size]
+        order = np.argsort(-score[rows], axis=None)
+        taken: list[tuple[int, Any]] = []
+        for place in order:
+            row, column = divmod(int(place), score.shape[1])
+            radius, x, y = table[column]
+            if any(
+                rows[row] == other and abs(math.log(radius / had[0])) < 0.2 and np.hypot(x - had[1], y - had[2]) < 0.25 * radius
+                for other, had in taken
+            ):
+                continue
+            taken.append((rows[row], table[column]))
+            source = np.array([deflector.x + x, deflector.y + y, math.log(_SOURCE_RADIUS), 0.2, 0.0, 1.0, 0.0])
+            mass = np.array([math.log(radius), 0.9 * deflector.e1, 0.9 * deflector.e2, deflector.x, deflector.y, 0.0, 0.0])
+            chosen.append(joined(Scene(mass, source[None], 1), list(galaxies[subsets[rows[row]]])))
+            if len(taken) == quota:
+                break
+    return chosen
+
 
 #: ln evidence ratio from which a candidate is certified, consistent with a lens, and better explained without one; and the
 #: least S/N of the counter-image of what is certified. ``docs/lens-models.md`` says how many pass.

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from scanner.errors import ContentError
-from scanner.modelling.observation import Observation, observe
-from scanner.modelling.psf import SIDE
+from scanner.modelling.observation import SIDE, Observation, observe
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Float32, Float64
 
 #: Widths of the Gaussians, arcsec, and how flat those of each set are: as the galaxy's main axes, and rounder.

@@ -16,7 +16,7 @@ from scanner.config import RunConfig
 from scanner.modelling import panels
 from scanner.modelling.candidate import model_cutout
 from scanner.modelling.lens_model import IMAGES, MODELS, PICTURE, RECORD, LensModel, key, modelled, read, table_of
-from scanner.modelling.psf import tile_psfs
+from scanner.modelling.observation import tile_psfs
 from scanner.query.catalogue import Catalogue
 from scanner.records import FailedTile, Tile
 from scanner.sky import tile_list

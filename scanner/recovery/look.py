@@ -16,7 +16,7 @@ from scanner.cutouts.extract import cut
 from scanner.errors import ContentError
 from scanner.modelling.candidate import model_cutout
 from scanner.modelling.lens_model import row_of
-from scanner.modelling.psf import BandPsf, tile_psfs
+from scanner.modelling.observation import BandPsf, tile_psfs
 from scanner.query.catalogue import Catalogue
 from scanner.records import Band, CutoutBatch, FailedTile, Int64, Record, Targets
 from scanner.recovery.lenses import MODEL_COLUMNS, SCHEMA, parquet_bytes

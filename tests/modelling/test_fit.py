@@ -12,11 +12,9 @@ from drawn_lens import COMPANIONS, CROWD, DEFLECTOR, LENS, SOURCE, drawn
 from scanner.modelling import candidate, scene_fit
 from scanner.modelling.candidate import lens_probability, model_cutout, position_angle_deg, verdict
 from scanner.modelling.deflector_light import fit_deflector, without_deflector
-from scanner.modelling.hand_over import lenstronomy_arguments, pyautolens_arguments
 from scanner.modelling.lens_model import LensModel, table_of
-from scanner.modelling.observation import observe
-from scanner.modelling.panels import lens_of_record
-from scanner.modelling.psf import mean_of_euclid
+from scanner.modelling.observation import mean_of_euclid, observe
+from scanner.modelling.panels import lens_of_record, lenstronomy_arguments, pyautolens_arguments
 from scanner.modelling.scene_fit import Problem, Scene, draw, fit, priors
 from scanner.simulation.lensing import deflection
 

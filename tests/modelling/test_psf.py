@@ -8,7 +8,7 @@ from astropy.wcs import WCS
 
 from scanner.config import RunConfig
 from scanner.errors import TileError
-from scanner.modelling.psf import SIDE, mean_of_euclid, tile_psfs
+from scanner.modelling.observation import SIDE, mean_of_euclid, tile_psfs
 from scanner.records import BANDS, ImageRef
 from scanner.simulation.telescope.psf import draw_psf
 from scanner.sky import tile_list
