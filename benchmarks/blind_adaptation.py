@@ -37,12 +37,12 @@ from scanner.interface.simulate import simulate
 from scanner.interface.train import adapt
 from scanner.interval import Interval, resampled_interval
 from scanner.labelled_set import TRUTH, LabelledSet, writing_labelled_set
+from scanner.processes import cores
 from scanner.records import BANDS, Band, Float32, Float64, Int64, SealedRecord, Tile
 from scanner.simulation.injection.places import flux_scale
 from scanner.simulation.population.truth import VISIBLE_SNR
 from scanner.simulation.telescope.noise import SKY_SIGMA, ZERO_POINT, bin3
 from scanner.sky import tile_list
-from scanner.survey.scan.machine import cores
 from scanner.training.adaptation import JUDGING_SETS
 from scanner.training.assemble import SKY_PREVALENCE
 

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from made_catalogue import made_rows
 
 from scanner.query.adql.functions import TableDescription
+from scanner.query.adql.grammar import AdqlError
 from scanner.query.adql.translate import Relation, answer, translate
-from scanner.query.adql.tree import AdqlError
 from scanner.query.database import open_database, time_limit
 
 NUMBERS = (

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from scanner.ensemble.augmentation import augment
+from scanner.ensemble.preprocessing import augment
 from scanner.evaluation.metrics import auroc_interval
 from scanner.records import BANDS
 from scanner.simulation.datasets.cutouts import observe

@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from scanner.ensemble.augmentation import ORIENTATIONS
+from scanner.ensemble.preprocessing import ORIENTATIONS
 from scanner.records import BANDS
 from scanner.simulation.datasets.cutouts import conditions, galaxy_free, observe, probe
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, CutoutScene, Preset, draw_scene, object_generator

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from scanner.ensemble import bundles
-from scanner.ensemble.augmentation import ORIENTATIONS
+from scanner.ensemble.preprocessing import ORIENTATIONS
 from scanner.ensemble.session import open_session
 from scanner.evaluation.biases import turned_logits
 from scanner.labelled_set import LabelledSet

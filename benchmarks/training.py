@@ -25,9 +25,8 @@ from torch import nn
 from scanner.networks import architecture_of, build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
 from scanner.training.data import SHAPES, Labels, ScaledImages, split
-from scanner.training.device import keep_freed_memory
 from scanner.training.presets import BEST, Stage
-from scanner.training.trainer import Trainer
+from scanner.training.trainer import Trainer, keep_freed_memory
 from scanner.training.twin import LAYOUTS
 
 N, BATCH = 256, 64

@@ -1,11 +1,10 @@
 from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, score, set_cascade
 from scanner.interface.model import export_model, model
 from scanner.interface.objects import Cutout
-from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
+from scanner.interface.opened import Run, Survey, features, merge, open, similar  # noqa: A004
 from scanner.interface.prepare import import_labels, prepare
 from scanner.interface.recovery import completeness, forecast, recover, selection_function
 from scanner.interface.scan import plan, rescore, scan
-from scanner.interface.similar import features, similar
 from scanner.interface.simulate import euclidise, inject, simulate, simulate_dataset
 from scanner.interface.train import adapt, learn, make_bundle, train
 from scanner.interface.verify import verify

@@ -1,4 +1,4 @@
-"""Signals as Ctrl-C, also while DuckDB works; processes that share work and end with their parent."""
+"""Signals as Ctrl-C, also while DuckDB works; processes that share work and end with their parent; how many cores there are."""
 
 from __future__ import annotations
 
@@ -175,3 +175,10 @@ def ctrl_c_interrupts() -> Iterator[None]:
         if str(error) == "Query interrupted":
             raise KeyboardInterrupt from error
         raise
+
+
+def cores() -> int:
+    """Processor cores that this process may use: its affinity, and the quota of its container."""
+    from dask.system import cpu_count
+
+    return int(cpu_count())

@@ -27,7 +27,7 @@ from scanner.service.collections import RENEWAL_S
 from scanner.service.security import Reason
 from scanner.service.settings import ServiceConfig
 from scanner.storage import lease
-from scanner.survey import replay
+from scanner.survey import objects
 from scanner.survey.folder import fingerprint
 from scanner.survey.status import LOCAL_INTERVAL_S, REMOTE_INTERVAL_S
 from scanner.survey.workers import engine
@@ -258,8 +258,8 @@ def test_figures_of_the_operators_page_are_those_of_the_code():
         f"silent for {lease.SILENT_S:.0f} s is taken over",
         f"size and {fingerprint.SAMPLED_BLOCKS} blocks of a local file",
         f"writes every {LOCAL_INTERVAL_S:.0f} s ({REMOTE_INTERVAL_S:.0f} s on S3)",
-        f"probabilities may differ by {replay.PROBABILITY_TOLERANCE:.1e} (".replace("e-04", "e-4"),
-        f"pixels by {replay.PIXEL_TOLERANCE_SIGMA:.0e} σ".replace("e-03", "e-3"),
+        f"probabilities may differ by {objects.PROBABILITY_TOLERANCE:.1e} (".replace("e-04", "e-4"),
+        f"pixels by {objects.PIXEL_TOLERANCE_SIGMA:.0e} σ".replace("e-03", "e-3"),
         f"within `--grace` ({grace:.0f} s)",
         f"{CODECS['compact'].bytes_per_object / 1000:.0f} kB a kept object, "
         f"{CODECS['exact'].bytes_per_object / 1000:.0f} kB with `--codec exact`",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from scanner.cli import output
-from scanner.cli.options import tls_options
+from scanner.cli.output import tls_options
 from scanner.errors import UsageError
 
 

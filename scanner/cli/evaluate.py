@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from scanner.cli.options import provider_option, threads_option
+from scanner.cli.output import provider_option, threads_option
 from scanner.errors import UsageError
 from scanner.evaluation.results import SKY_PREVALENCE, TURNED, BenchmarkName, Evaluation
 from scanner.interface import bundle as interface

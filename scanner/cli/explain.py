@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from scanner.cli.options import storage_options
+from scanner.cli.output import storage_options
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
 from scanner.interface.opened import Run

@@ -12,16 +12,15 @@ import click
 from pydantic import ValidationError
 
 from scanner import config as configuration
-from scanner.cli.options import in_sections
+from scanner.cli.output import in_sections
 from scanner.errors import InputMissingError, UsageError
 from scanner.grading.grade import GRADES, SETTLED_ABOVE, SETTLED_BELOW
 from scanner.grading.queue import DEFAULT_MIX, REASONS, Mix
 
 if TYPE_CHECKING:
-    from scanner.grading.agreement import Agreement, Pair
     from scanner.grading.campaign import Campaign, Order
     from scanner.grading.campaign import State as CampaignState
-    from scanner.grading.crowd import Crowd
+    from scanner.grading.crowd import Agreement, Crowd, Pair
     from scanner.interval import Interval
 
 CREATE_SECTIONS = {
@@ -113,7 +112,7 @@ def import_(file: Path, classifications: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print all as JSON.")
 def agreement(file: Path, as_json: bool) -> None:
     """Say how far graders agree: kappas with 95% intervals, tables of every two."""
-    from scanner.grading.agreement import agreement as compare
+    from scanner.grading.crowd import agreement as compare
     from scanner.grading.store import GradeStore
 
     found = compare(GradeStore.existing(file).standing())

@@ -1,4 +1,4 @@
-"""The ``scanner`` command: finds the verb, runs it, turns errors into one line and an exit code.
+"""The ``scanner`` command: finds the verb, runs it, turns errors into one line and an exit code; and its manual pages.
 
 Verbs are imported only when they run, so that ``scanner --help`` answers at once.
 """
@@ -13,13 +13,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import click
 
 from scanner import __version__
+from scanner.atomic_file import write_atomically
 from scanner.errors import OutputError, ScannerError, UsageError, pip_install, printable
 
 EXIT_INTERNAL = 70
@@ -43,7 +45,7 @@ VERBS = {
     "query": ("scanner.cli.query:query", "Ask a catalogue: by position, score, name or SQL; see or keep the answer."),
     "features": ("scanner.cli.query:features_", "Keep what a network sees in a run's cutouts, to ask for more like one."),
     "catalogue": ("scanner.cli.catalogue:catalogue", "Merge runs into the catalogue of a survey; list its versions."),
-    "verify": ("scanner.cli.verify:verify", "Compare a run, survey, bundle or dataset with its checksums."),
+    "verify": ("scanner.cli.replay:verify", "Compare a run, survey, bundle or dataset with its checksums."),
     "scheduler": ("scanner.cli.cluster:scheduler", "Start a scheduler, where workers and a run meet."),
     "worker": ("scanner.cli.cluster:worker", "Start a worker, which scans tiles for the runs of a scheduler."),
     "serve": ("scanner.cli.serve:serve", "Serve runs and surveys: web pages, JSON, cone search, TAP."),
@@ -53,13 +55,13 @@ VERBS = {
     "train": ("scanner.cli.train:train", "Train the seven networks and make a bundle of them."),
     "evaluate": ("scanner.cli.evaluate:evaluate", "Measure bundles on a labelled dataset."),
     "grades": ("scanner.cli.grades:grades", "Export grades as labels and datasets, say how far graders agree."),
-    "labels": ("scanner.cli.labels:labels", "Import labels that others gave: published tables, votes, lists."),
+    "labels": ("scanner.cli.prepare:labels", "Import labels that others gave: published tables, votes, lists."),
     "model": ("scanner.cli.model:model_", "Fit a lens model to the candidates of a run."),
     "export-model": ("scanner.cli.model:export_model_", "Hand a lens model to other software."),
     "recovery": ("scanner.cli.recovery:recovery_", "Paint lenses into a run's tiles: which does it find?"),
     "forecast": ("scanner.cli.recovery:forecast_", "Say what a survey of some area would yield, from a recovery."),
     "explain": ("scanner.cli.explain:explain", "Explain an object of a run, or the networks of a bundle."),
-    "man": ("scanner.cli.man:man", "Write the manual pages: man scanner-run."),
+    "man": ("scanner.cli.main:man", "Write the manual pages: man scanner-run."),
     "schemas": ("scanner.cli.schemas:schemas", "Write the JSON Schema of every file and message."),
 }
 
@@ -185,3 +187,71 @@ def _fail(message: str, code: int, debug: bool) -> None:
         traceback.print_exc()
     click.echo(f"scanner: {message}", err=True)
     sys.exit(code)
+
+
+class Page(click.HelpFormatter):
+    """Writes a command's help as a manual page, in the macros of man(7)."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """How the command is given."""
+        self.write(f".SH SYNOPSIS\n.B {_escaped(prog)}\n{_escaped(args)}\n.SH DESCRIPTION\n")
+
+    def write_text(self, text: str) -> None:
+        """Paragraphs; one that begins with a backspace keeps its lines, as click has it."""
+        for paragraph in text.split("\n\n"):
+            lines, as_it_is = paragraph.removeprefix("\b\n"), paragraph.startswith("\b\n")
+            self.write(".PP\n" + (f".nf\n{_escaped(lines)}\n.fi\n" if as_it_is else f"{_escaped(' '.join(lines.split()))}\n"))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Options, or commands, and what they mean."""
+        for name, meaning in rows:
+            self.write(f".TP\n.B {_escaped(name)}\n{_escaped(meaning)}\n")
+
+    def write_paragraph(self) -> None:
+        """Nothing: a paragraph begins with its text."""
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """A heading and what stands below it."""
+        self.write(f".SH {_escaped(name.upper())}\n")
+        yield
+
+
+def _escaped(text: str) -> str:
+    """Text that troff takes as it is, hyphens that can be copied into a shell included."""
+    lines = text.replace("\\", "\\e").replace("-", "\\-").split("\n")
+    return "\n".join(f"\\&{line}" if line.startswith((".", "'")) else line for line in lines)
+
+
+def pages(context: click.Context) -> Iterator[tuple[str, str]]:
+    """File name and text of the page of a command, then of those of the commands below it."""
+    command, name = context.command, context.command_path.replace(" ", "-")
+    names = command.list_commands(context) if isinstance(command, click.Group) else []
+    page = Page()
+    page.write(f'.TH {_escaped(name.upper())} 1 "" "scanner {__version__}" "scanner"\n')
+    page.write(f".SH NAME\n{_escaped(name)} \\- {_escaped(command.get_short_help_str(200).rstrip('.'))}\n")
+    command.format_help(context, page)
+    near = [name.rpartition("-")[0]] if context.parent else []
+    if near or names:
+        others = ",\n".join(f".BR {_escaped(one)} (1)" for one in [*near, *(f"{name}-{one}" for one in names)])
+        page.write(f".SH SEE ALSO\n{others}\n")
+    yield f"{name}.1", page.getvalue()
+    for one in names:
+        assert isinstance(command, click.Group)
+        below = command.get_command(context, one)
+        assert below is not None
+        yield from pages(click.Context(below, parent=context, info_name=one))
+
+
+@click.command()
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder [default: share/man/man1 of the environment].")
+def man(out: Path | None) -> None:
+    """Write the manual pages: after that, 'man scanner-run' and its like show the help of each command.
+
+    man finds those in the environment's own folder while its programs are on the PATH.
+    """
+    folder = Path(sys.prefix) / "share" / "man" / "man1" if out is None else out
+    written = list(pages(click.Context(scanner, info_name="scanner", **scanner.context_settings)))
+    for name, text in written:
+        write_atomically(folder / name, text.encode())
+    click.echo(f"{folder}: {len(written)} pages; begin with: man scanner")

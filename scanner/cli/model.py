@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 from rich.table import Column, Table
 
-from scanner.cli.options import storage_options
-from scanner.cli.output import standard_output
+from scanner.cli.output import standard_output, storage_options
 from scanner.config import StorageConfig
 from scanner.interface.model import export_model, model
 from scanner.interface.opened import Run

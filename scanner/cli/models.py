@@ -12,8 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from scanner.cli.options import endpoint_option, provider_option, storage_of, threads_option
-from scanner.cli.output import standard_output
+from scanner.cli.output import endpoint_option, provider_option, standard_output, storage_of, threads_option
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle, Metric, lost_at
 from scanner.ensemble.bundles import POINTERS, PublishedBundle, PublishedBundles

@@ -14,7 +14,7 @@ import click
 
 from scanner import __version__
 from scanner.atomic_file import write_atomically
-from scanner.cli.options import in_sections, storage_options
+from scanner.cli.output import in_sections, storage_options
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
 from scanner.query.formats import FILE_FORMATS, format_of, terminal_lines
@@ -135,7 +135,7 @@ def query(
         others = [flag for flag, value in asked.items() if value is not None]
         if others or len(locations) > 1 or columns is not None or order != "rank":
             raise UsageError("--like takes one run, and of the other questions --top only.")
-        from scanner.interface.similar import similar
+        from scanner.interface.opened import similar
 
         answer = similar(locations[0], like, top=top or PRINTED_ROWS, storage=None if storage == StorageConfig() else storage)
         n_found = len(answer)
@@ -185,7 +185,7 @@ def features_(run_folder: str, storage: StorageConfig) -> None:
 
     The same command goes on where it was, and adds what is new.
     """
-    from scanner.interface.similar import features
+    from scanner.interface.opened import features
 
     n = features(run_folder, storage=None if storage == StorageConfig() else storage, progress=True)
     click.echo(f"{n:,} objects of {run_folder} have features; ask with: scanner query {run_folder} --like '#1'")

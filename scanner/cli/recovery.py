@@ -9,8 +9,7 @@ import click
 from rich.table import Column, Table
 
 from scanner.cli.model import EXIT_SOME_FAILED
-from scanner.cli.options import storage_options
-from scanner.cli.output import standard_output
+from scanner.cli.output import standard_output, storage_options
 from scanner.config import StorageConfig
 from scanner.errors import InputMissingError
 from scanner.interface.recovery import PURITIES, forecast, recover

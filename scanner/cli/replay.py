@@ -1,4 +1,4 @@
-"""``scanner replay`` does one object of a run again; ``scanner rescore`` scores all with another bundle."""
+"""Whether a run is still the same: ``scanner replay`` and ``rescore`` do it again, ``scanner verify`` reads checksums."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from scanner.cli.options import storage_options
-from scanner.cli.output import standard_output
+from scanner.cli.output import standard_output, storage_options
 from scanner.config import StorageConfig
+from scanner.errors import ContentError
 from scanner.interface.opened import Run
+from scanner.interface.progress import counted
 from scanner.interface.scan import rescore
 
 if TYPE_CHECKING:
-    from scanner.survey.replay import ReplayedValue, ReplayReport
+    from scanner.survey.objects import ReplayedValue, ReplayReport
 
 #: Exit code where the result is not the run's; another one than those of errors (:mod:`scanner.errors`).
 EXIT_DIFFERENT = 4
@@ -137,3 +138,33 @@ def rescore_(
     click.echo(f"{report.n_rescored:,} objects scored by {report.after}, before by {report.before}; see who-moved.ecsv.")
     if report.n_kept:
         click.echo(f"{report.n_kept:,} have no stored cutout: they keep the scan's scores (flag NOT_RESCORED).", err=True)
+
+
+@click.command()
+@click.argument("path")
+@click.option("--deep", is_flag=True, help="Read every byte: cutouts, and all versions of a survey, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@storage_options()
+def verify(path: str, deep: bool, as_json: bool, storage: StorageConfig) -> int:
+    """Compare the files in PATH with the checksums that were recorded when they were written: a path or s3://….
+
+    PATH holds a run, a survey, a bundle, a store of bundles, a dataset or a cutout store. Nothing is changed; every file that
+    is damaged or missing is named, with what makes it whole again. Exit codes: 0 whole, 66 nothing to verify, 78 damaged.
+    """
+    from scanner.interface.verify import IN_WORDS, verified
+
+    found = verified(path, storage, deep=deep, progress=True)
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+        return 0 if found.is_whole else ContentError.exit_code
+    for problem in found.problems:
+        click.echo(problem)
+    for note in found.notes:
+        click.echo(f"Note: {note}.")
+    compared = f"{counted(found.n_files, 'file')} ({found.n_bytes / 1e6:,.1f} MB)"
+    if not found.is_whole:
+        problems = counted(len(found.problems), "problem")
+        raise ContentError(f"{path}: {problems} in {IN_WORDS[found.kind]}, of which {compared} were compared.")
+    deeper = "" if deep else "; --deep reads cutouts too"
+    click.echo(f"{path}: {IN_WORDS[found.kind]}, whole: {compared} are what was written{deeper}.")
+    return 0

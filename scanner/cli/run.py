@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scanner.cli import output
-from scanner.cli.options import in_sections
-from scanner.cli.output import standard_output
+from scanner.cli.output import in_sections, standard_output
 from scanner.config import RunConfig
 from scanner.errors import TileError
 from scanner.interface.progress import counted, duration
@@ -115,7 +114,7 @@ def print_report(console: Console, report: RunReport, out: str) -> None:
     import pyarrow as pa
 
     from scanner.catalogue.rank import leaders
-    from scanner.report.card import likelihood
+    from scanner.report.contact_sheet import likelihood
 
     best = leaders(report.listed).slice(0, PRINTED_OBJECTS)
     if len(best):

@@ -15,9 +15,8 @@ from scanner.ensemble.bundles import PublishedBundle
 from scanner.evaluation.benchmark import BenchmarkResult
 from scanner.evaluation.results import Evaluation
 from scanner.explain.stage import ExplainJob
-from scanner.grading.agreement import Agreement
 from scanner.grading.campaign import Campaign, NewCampaign
-from scanner.grading.crowd import Crowd
+from scanner.grading.crowd import Agreement, Crowd
 from scanner.grading.training_set import GradedSetRecord
 from scanner.imaging_surveys import ImagingSurvey
 from scanner.labels.importing import ImportedSetRecord
@@ -35,6 +34,7 @@ from scanner.simulation.injection.places import InjectionRecord
 from scanner.sky.prepare import PreparedTile
 from scanner.storage.lease import LeaseRecord
 from scanner.survey.candidate_stage import CandidatesJob, CandidatesOutcome
+from scanner.survey.folder.fingerprint import Versions
 from scanner.survey.folder.ledger import RunRecord
 from scanner.survey.messages import (
     CutOutcome,
@@ -42,10 +42,9 @@ from scanner.survey.messages import (
     TileOutcome,
     TileProgress,
 )
+from scanner.survey.objects import ReplayReport
 from scanner.survey.published import SurveyRecord, VersionRecord
-from scanner.survey.replay import ReplayReport
-from scanner.survey.scan.handover import HandoverRecord
-from scanner.survey.scan.machine import Versions
+from scanner.survey.scan.output import HandoverRecord
 from scanner.survey.status import RunStatus
 from scanner.training.adaptation import AdaptationPlan, DividedSetRecord
 from scanner.training.checkpoint import MirrorRecord

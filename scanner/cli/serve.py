@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from scanner.cli import output
-from scanner.cli.options import in_sections
+from scanner.cli.output import in_sections
 from scanner.errors import OutputError, UsageError
 from scanner.grading.grade import NAME, Role
 from scanner.processes import sigterm_interrupts
-from scanner.service.tokens import new_token, parse
+from scanner.service.security import new_token, parse
 
 if TYPE_CHECKING:
     from scanner.service.context import Context

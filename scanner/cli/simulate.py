@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from scanner.cli.options import at_least, processes
+from scanner.cli.output import at_least, processes
 from scanner.errors import TileError, UsageError
 from scanner.interface import simulate as interface
 from scanner.interface.progress import counted

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import click
 
-from scanner.cli.options import storage_options
+from scanner.cli.output import storage_options
 from scanner.config import StorageConfig
 from scanner.interface.opened import Run
 from scanner.interface.progress import counted, duration

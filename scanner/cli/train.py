@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from scanner.cli import output
-from scanner.cli.options import endpoint_option, provider_option, storage_of
-from scanner.cli.output import standard_output
+from scanner.cli.output import endpoint_option, provider_option, standard_output, storage_of
 from scanner.interface import train as interface
 from scanner.interface.train import HOURS, N_OBJECTS, adapt, learn
 from scanner.processes import sigterm_interrupts

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from scanner.atomic_file import file_sha256
-from scanner.ensemble.augmentation import Augmentation, SecondLook
 from scanner.ensemble.calibration import (
     BETAS,
     MEMBER_THRESHOLD,
@@ -33,7 +32,7 @@ from scanner.ensemble.calibration import (
     OperatingPoint,
 )
 from scanner.ensemble.embedding_grid import EmbeddingGrid, GridRule
-from scanner.ensemble.preprocessing import Preprocessing, Scaling
+from scanner.ensemble.preprocessing import Augmentation, Preprocessing, Scaling, SecondLook
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.records import (
     MEMBER_BANDS,
@@ -137,7 +136,7 @@ def lost_at(fpr: float) -> str:
 class SecondStage(Record):
     """Which objects that pass the screen's first stage all members score: those that stand high by the members that turn.
 
-    These are the members of test-time augmentation (:class:`~scanner.ensemble.augmentation.SecondLook`), among which those of
+    These are the members of test-time augmentation (:class:`~scanner.ensemble.preprocessing.SecondLook`), among which those of
     the screen are; here they score an object as it is.
     """
 

@@ -18,9 +18,9 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.ensemble.augmentation import Augmentation, average_orientations
 from scanner.ensemble.bundle import AUGMENTATION_FILE, MODEL_FILE, SCREEN_FILE, Bundle
 from scanner.ensemble.calibration import Calibration, MeanProbability
+from scanner.ensemble.preprocessing import Augmentation, average_orientations
 from scanner.errors import ContentError, UsageError, pip_install
 from scanner.processes import script_kept_from_children
 from scanner.records import (

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtrc
 
-from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.preprocessing import ORIENTATIONS
 from scanner.ensemble.session import EnsembleSession
 from scanner.evaluation.decisions import FPRS
 from scanner.evaluation.metrics import delong, threshold_at_fpr
@@ -108,7 +108,7 @@ def orientation_shifts(columns: Mapping[str, Float64], is_lens: NDArray[np.bool_
     Parameters
     ----------
     columns
-        By score, (n, 8) log-odds in the orientations of :mod:`scanner.ensemble.augmentation`.
+        By score, (n, 8) log-odds in the orientations of :mod:`scanner.ensemble.preprocessing`.
     is_lens
         (n,) bool.
 

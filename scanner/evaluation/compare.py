@@ -19,10 +19,9 @@ from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.ensemble.session import EnsembleSession, open_session, seeing
 from scanner.errors import UsageError
 from scanner.evaluation.biases import colour_curves, orientation_scatter, recoloured_logits, sample_rows, turned_logits
-from scanner.evaluation.decisions import FPRS, class_rates, decisions, recall_curves
+from scanner.evaluation.decisions import FPRS, class_rates, decisions, grid_losses, measure, recall_curves, yields
 from scanner.evaluation.images import NonLenses, judge_of, known_lens_cutouts, read_images, read_known_lenses, score_image
 from scanner.evaluation.metrics import LOW_FPRS, auroc_interval, threshold_at_fpr
-from scanner.evaluation.ranking import grid_losses, measure, yields
 from scanner.evaluation.results import (
     SKY_PREVALENCE,
     TURNED,

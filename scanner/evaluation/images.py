@@ -18,9 +18,9 @@ from scanner.config import CutoutsConfig
 from scanner.cutouts import quality
 from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import fill_bad_pixels
-from scanner.ensemble.augmentation import ORIENTATIONS, turn
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import Calibration, sigmoid
+from scanner.ensemble.preprocessing import ORIENTATIONS, turn
 from scanner.ensemble.session import EnsembleSession
 from scanner.errors import InputMissingError, TileError, TileListError
 from scanner.evaluation.results import ImageScore

@@ -13,9 +13,9 @@ import numpy as np
 from scipy.special import stdtrit
 
 from scanner.atomic_file import write_atomically
-from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import CARD_FILE, Bundle, Metric, content_of, write_bundle
 from scanner.ensemble.bundles import DEFAULT_FILE, DefaultBundle
+from scanner.ensemble.preprocessing import ORIENTATIONS
 from scanner.errors import ContentError, UsageError
 from scanner.evaluation.metrics import FEW_FALSE
 from scanner.evaluation.results import Difference, Evaluation, ImageScore, Positives, RealFigures, SetSummary, main_pairings

@@ -274,7 +274,7 @@ class OrientationShift(Record):
     """How far a score moves, on average over ``n`` objects of one kind, when all of them are turned.
 
     ``shifts``: mean difference of the log-odds to the objects as they are, for orientations 1 to 7 of
-    :mod:`scanner.ensemble.augmentation`. ``spread``: standard deviation between the objects as they are. ``chance``: how often
+    :mod:`scanner.ensemble.preprocessing`. ``spread``: standard deviation between the objects as they are. ``chance``: how often
     shifts as large as these come about where no orientation is preferred (Hotelling's T² of all seven).
     """
 

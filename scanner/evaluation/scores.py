@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.atomic_file import write_atomically
-from scanner.ensemble.augmentation import augment
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import Calibration
+from scanner.ensemble.preprocessing import augment
 from scanner.ensemble.session import EnsembleSession
 from scanner.evaluation.results import BundleSummary, Negatives, Positives
 from scanner.labelled_set import LabelledSet, Truth
@@ -189,7 +189,7 @@ def dataset_logits(
     dataset, rows
         What to score, (n,) row numbers.
     orientations
-        How each is turned, (n,) of 0..7 as in :func:`scanner.ensemble.augmentation.turn`, and then scored as it is; None: as a
+        How each is turned, (n,) of 0..7 as in :func:`scanner.ensemble.preprocessing.turn`, and then scored as it is; None: as a
         scan scores it, with test-time augmentation where the bundle asks for it.
     report
         Called with the number of objects after every batch.

@@ -35,7 +35,7 @@ FEW_NOTE = f"* the threshold rests on fewer than {FEW_FALSE} non-lenses: the rat
 NOTHING = "–"
 #: The members whose biases are shown beside the combination's: those that see VIS. The JSON has all seven.
 LEADING_MEMBERS: tuple[MemberName, ...] = ("OU-VIS", "OU-66", "OU-200")
-#: Orientations of :mod:`scanner.ensemble.augmentation` in words.
+#: Orientations of :mod:`scanner.ensemble.preprocessing` in words.
 TURNS = ("none", "90°", "180°", "270°", "mirror", "mirror, 90°", "mirror, 180°", "mirror, 270°")
 #: Numbers inspected, of a million, that the text quotes.
 QUOTED = (100.0, 1000.0, 10_000.0)

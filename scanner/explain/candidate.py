@@ -16,8 +16,8 @@ from scanner.explain.maps import SHOWN_FROM, guided_grad_cam, occlusion, strengt
 from scanner.explain.networks import Disagreement, disagreement, member_log_odds, network_input, sky_level
 from scanner.records import MEMBERS, VIS_CUTOUT_PIXELS, CutoutBatch, Float32, MemberName
 from scanner.report import colour
-from scanner.report.card import member_kind
 from scanner.report.colour import UInt8
+from scanner.report.contact_sheet import member_kind
 from scanner.report.explanations import MAPS, STRIP
 
 #: Of the panels' pictures, and of what lies between them, in pixels.

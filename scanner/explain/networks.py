@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from scanner.cutouts.quality import fill_bad_pixels
-from scanner.ensemble.augmentation import average_orientations
 from scanner.ensemble.bundle import MODEL_FILE, Bundle
 from scanner.ensemble.calibration import MEMBER_THRESHOLD, sigmoid
-from scanner.ensemble.preprocessing import member_input
+from scanner.ensemble.preprocessing import average_orientations, member_input
 from scanner.ensemble.session import open_session
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBERS, CutoutBatch, Float32, Float64, Int64, MemberName

@@ -29,8 +29,8 @@ from scanner.explain.networks import CLASSES, disagreement, member_log_odds, net
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, CutoutBatch, Float32, Int64, MemberName
 from scanner.report import colour
-from scanner.report.card import member_kind
 from scanner.report.colour import UInt8, vis_image
+from scanner.report.contact_sheet import member_kind
 from scanner.report.explanations import (
     ClassName,
     DreamRecord,

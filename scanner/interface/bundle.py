@@ -21,9 +21,8 @@ from scanner.ensemble.preprocessing import Scaling
 from scanner.ensemble.session import Scorer
 from scanner.errors import UsageError, importing
 from scanner.interface.progress import bar
-from scanner.processes import script_kept_from_children
+from scanner.processes import cores, script_kept_from_children
 from scanner.records import Band, MemberName
-from scanner.survey.scan.machine import cores
 from scanner.training.presets import (
     EMBEDDED_ROWS,
     SCREEN_MEMBERS,

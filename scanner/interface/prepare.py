@@ -112,9 +112,9 @@ def prepare(
     >>> scanner.prepare({"VIS": ["a.fits", "b.fits"], "H": "f160w.fits"}, "sky", survey="hst")  # doctest: +SKIP
     PosixPath('sky/tile-list.txt')
     """
+    from scanner.processes import cores
     from scanner.sky.prepare import TILE_PIXELS, PrepareRequest
     from scanner.sky.prepare import prepare as make
-    from scanner.survey.scan.machine import cores
 
     if method != "spline":
         with importing(f"resampling by {method}", "prepare"):

@@ -22,8 +22,7 @@ from scanner.storage import Store, absolute, open_store
 if TYPE_CHECKING:
     from scanner.grading.grade import Grade
     from scanner.recovery.completeness import AxisName, Completeness
-    from scanner.recovery.purity import Assumptions, Forecast, ScannedRun
-    from scanner.recovery.recognition import GradedLenses
+    from scanner.recovery.purity import Assumptions, Forecast, GradedLenses, ScannedRun
     from scanner.recovery.selection import SelectionFunction
     from scanner.recovery.stage import RecoveryReport
 
@@ -199,7 +198,7 @@ def completeness(
         There is no finished recovery, it is damaged, or has no completeness by grade.
     """
     from scanner.recovery.completeness import Cut, completed, given
-    from scanner.recovery.recognition import STATED, recognised
+    from scanner.recovery.purity import STATED, recognised
     from scanner.recovery.selection import read
 
     if top is not None and threshold is not None:
@@ -414,7 +413,7 @@ def _graded_lenses(file: Path, known: Path, salt: Sequence[str | Path], storage:
     from scanner.grading.store import GradeStore
     from scanner.grading.training_set import graded_rows
     from scanner.records import ImageRef
-    from scanner.recovery.recognition import GradedLenses
+    from scanner.recovery.purity import GradedLenses
     from scanner.sky.source_catalogue import read_columns
     from scanner.sphere import nearest
     from scanner.survey.published import open_published

@@ -14,11 +14,10 @@ from scanner import config as configuration
 from scanner.config import StorageConfig
 from scanner.errors import InputMissingError, UsageError, importing
 from scanner.interface.progress import bar
-from scanner.processes import script_kept_from_children, sigterm_interrupts
+from scanner.processes import cores, script_kept_from_children, sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
 from scanner.storage import open_store
 from scanner.storage.contract import is_remote
-from scanner.survey.scan.machine import cores
 from scanner.training.presets import EMBEDDED_ROWS, PRESETS, SCREEN_SHARE, SECOND_LOOK_SHARE, Preset, PresetName, seconds
 
 # What needs torch, or the libraries of a scan, is imported where it is used: a machine with a GPU may lack the latter.

@@ -1,4 +1,4 @@
-"""The lens model of one candidate: a lens against galaxies that happen to lie there, searched with the same care; images of it."""
+"""The lens model of one candidate: a lens, or galaxies that happen to lie there, searched with the same care."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pixels of one candidate as a fit sees them: a window of VIS and NISP, their noise, their PSFs (given, or of a tile's stars)."""
+"""The pixels of one candidate as a fit sees them: a window of VIS and NISP, their noise, their PSFs."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class Bin(Record):
     """Completeness of the lenses of one bin.
 
     ``second`` is the second axis of bins in two, else None with an infinite range. ``grade``: found is what the cut finds and
-    people give this grade or a better one, see :mod:`scanner.recovery.recognition`; None: what the cut finds. ``n_found``: by
+    people give this grade or a better one, see :mod:`scanner.recovery.purity`; None: what the cut finds. ``n_found``: by
     the cut. The interval is Wilson's, 95%; ``predicted``: the mean of the smooth model over the bin's lenses, None without one.
     """
 

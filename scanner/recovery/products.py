@@ -22,15 +22,20 @@ from scanner.interval import Interval
 from scanner.records import Float64
 from scanner.recovery.completeness import AXES, TOGETHER, Axis, Bin, Cut, PaintedLenses, SmoothModel, bins, edges_of, ladder
 from scanner.recovery.lenses import LENSES, PICTURES, Fate, parquet_bytes
-from scanner.recovery.purity import Assumptions, ScannedRun, Yield, list_lengths, recall_ratio, yields
-from scanner.recovery.recognition import (
+from scanner.recovery.purity import (
     STATED,
+    Assumptions,
     GradedLenses,
     GradedShare,
     Recognition,
+    ScannedRun,
+    Yield,
     graded_bins,
     graded_cuts,
     graded_shares,
+    list_lengths,
+    recall_ratio,
+    yields,
 )
 from scanner.recovery.selection import (
     CARD,

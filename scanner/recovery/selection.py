@@ -22,8 +22,7 @@ from scanner.interval import Interval, resampled_interval, wilson_interval
 from scanner.records import Float64, Int64, Record, SealedRecord
 from scanner.recovery.completeness import AXES, Bin, Cut, PaintedLenses, SmoothModel
 from scanner.recovery.lenses import LENSES
-from scanner.recovery.purity import Assumptions, RecallRatio, ScannedRun, Yield
-from scanner.recovery.recognition import GradedShare, Recognition
+from scanner.recovery.purity import Assumptions, GradedShare, RecallRatio, Recognition, ScannedRun, Yield
 from scanner.sphere import cell_numbers
 from scanner.storage import Store
 

@@ -32,7 +32,7 @@ from scanner.grading.grade import Viewer
 from scanner.grading.store import Blindness, GradeStore
 from scanner.query.processes import QueryProcesses
 from scanner.records import Record
-from scanner.service.api import candidates, collections, grades
+from scanner.service.api import candidates, grades
 from scanner.service.collections import Collections, Cutouts
 from scanner.service.context import Context, WorkThreads
 from scanner.service.errors import (
@@ -49,7 +49,7 @@ from scanner.service.errors import (
     route_path,
 )
 from scanner.service.pages import routes as pages
-from scanner.service.pages.rendering import message
+from scanner.service.pages.routes import message
 from scanner.service.security import (
     ID_HEADER,
     METHODS,
@@ -64,12 +64,12 @@ from scanner.service.security import (
     SameSiteWrites,
     SecurityHeaders,
     ServiceInstruments,
+    TokenBook,
     allowed_hosts,
     reading_origins,
     viewer,
 )
 from scanner.service.settings import ServiceConfig
-from scanner.service.tokens import TokenBook
 from scanner.service.vo import cone, datalink, soda, tap, vosi
 from scanner.service.vo.votable import error_form
 
@@ -119,7 +119,7 @@ def health_router(context: Context) -> APIRouter:
 #: What makes the routes, in the order in which they are tried.
 ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     health_router,
-    collections.router,
+    candidates.collections_router,
     candidates.router,
     grades.router,
     grades.campaign_router,

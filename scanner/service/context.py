@@ -28,9 +28,8 @@ from scanner.query.database import Deadline, OutOfMemoryError, OutOfTimeError
 from scanner.query.processes import QueryProcesses
 from scanner.service.collections import Collection, Collections, Cutouts, NoCutoutError
 from scanner.service.errors import BadRequestError, BusyError, ErrorAnswer, NotFoundError, TimeLimitError
-from scanner.service.security import ServiceInstruments
+from scanner.service.security import ServiceInstruments, TokenBook
 from scanner.service.settings import LimitsConfig, ServiceConfig
-from scanner.service.tokens import TokenBook
 
 _REFUSED = (
     "Refused, with a sentence that says why: 400 a parameter, 401 the token, 403 not allowed, 404 no such thing, "

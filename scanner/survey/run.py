@@ -20,8 +20,8 @@ from scanner.config import RunConfig
 from scanner.cutouts.extract import cut
 from scanner.cutouts.store import CODECS
 from scanner.ensemble import bundles
-from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.preprocessing import ORIENTATIONS
 from scanner.ensemble.session import Scorer
 from scanner.errors import TileError, error_with_code
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, Float32, Record, Targets, Tile

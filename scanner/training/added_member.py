@@ -39,6 +39,7 @@ from scanner.evaluation.results import SKY_PREVALENCE
 from scanner.evaluation.scores import dataset_logits
 from scanner.interval import Interval, normal_interval, resampled_interval
 from scanner.labelled_set import LabelledSet
+from scanner.processes import cores
 from scanner.records import (
     BANDS,
     NISP_BANDS,
@@ -51,7 +52,6 @@ from scanner.records import (
     Float64,
     Int64,
 )
-from scanner.survey.scan.machine import cores
 from scanner.training.cascade import augmented, mean_over_orientations, screen_on
 from scanner.training.export import OnnxGraph, asinh_mad
 

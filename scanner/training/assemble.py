@@ -16,11 +16,10 @@ from torch import nn
 
 from scanner.ensemble import bundles
 from scanner.ensemble import calibration as combining
-from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import MODEL_FILE, Bundle, content_of, write_bundle
 from scanner.ensemble.calibration import BETAS, Calibration, OperatingCurve
 from scanner.ensemble.embedding_grid import CELLS, NEAREST_LOG_ODDS, EmbeddingGrid, GridRule
-from scanner.ensemble.preprocessing import Preprocessing
+from scanner.ensemble.preprocessing import ORIENTATIONS, Preprocessing
 from scanner.ensemble.session import EnsembleSession, open_session
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.evaluation import scores

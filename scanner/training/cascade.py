@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from scanner.ensemble import calibration as combining
-from scanner.ensemble.augmentation import ORIENTATIONS, TURNS, Augmentation, SecondLook, turn
 from scanner.ensemble.bundle import (
     CARD_FILE,
     MODEL_FILE,
@@ -35,6 +34,7 @@ from scanner.ensemble.bundle import (
     write_bundle,
 )
 from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration, OperatingCurve, sigmoid
+from scanner.ensemble.preprocessing import ORIENTATIONS, TURNS, Augmentation, SecondLook, turn
 from scanner.ensemble.session import EnsembleSession, open_session
 from scanner.errors import ContentError, UsageError
 from scanner.evaluation.metrics import LOW_FPRS, recalls_at_fpr, share_interval
@@ -42,8 +42,8 @@ from scanner.evaluation.promotion import TITLE, markdown_table
 from scanner.evaluation.scores import cache_key, dataset_logits, kept_array, kept_logits
 from scanner.interval import resampled_interval
 from scanner.labelled_set import LabelledSet
+from scanner.processes import cores
 from scanner.records import MEMBERS, Float32, Float64, Int64, MemberName
-from scanner.survey.scan.machine import cores
 from scanner.training.data import TrainingData
 from scanner.training.presets import SECOND_LOOK_MEMBERS, SECOND_LOOK_SHARE
 

@@ -27,8 +27,7 @@ from scanner.networks import build
 from scanner.records import MemberName, Record, SealedRecord
 from scanner.storage import open_store
 from scanner.storage.contract import Store, held_in_turn, join
-from scanner.training.device import Precision
-from scanner.training.presets import Beginning, Preset
+from scanner.training.presets import Beginning, Precision, Preset
 
 HISTORY, ACCURACY_PLOT, LOSS_PLOT = "history.parquet", "accuracy.png", "loss.png"
 #: All are replaced atomically; tensors are read with ``weights_only``, arrays without pickle.

@@ -22,9 +22,8 @@ from scanner.records import MemberName
 from scanner.training import checkpoint
 from scanner.training.checkpoint import FitRecord, HistoryRow, Kept, Plan, State, best_row
 from scanner.training.data import Labels, ScaledImages, Split
-from scanner.training.device import Precision, fastest_precision, keep_freed_memory, usable_device
-from scanner.training.presets import Beginning, Preset, Stage
-from scanner.training.trainer import Trainer, Validation, learning_rate
+from scanner.training.presets import Beginning, Precision, Preset, Stage
+from scanner.training.trainer import Trainer, Validation, fastest_precision, keep_freed_memory, learning_rate, usable_device
 from scanner.training.twin import Twin, fold, mean_of, renormalise, transplant, unfold
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -23,10 +23,10 @@ from scanner.config import StorageConfig
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import MODEL_FILE
 from scanner.errors import InputMissingError, ScannerError, UnavailableError, UsageError, error_with_code
+from scanner.processes import cores
 from scanner.records import MEMBERS, MemberName, Record
 from scanner.storage.contract import held_in_turn
 from scanner.storage.disk import LocalStore
-from scanner.survey.scan.machine import cores
 from scanner.training import checkpoint
 from scanner.training.checkpoint import FitRecord, HistoryRow, Mirror, Standing, State, plot_history, write_history
 from scanner.training.data import (
@@ -40,10 +40,10 @@ from scanner.training.data import (
     scale_data,
     split,
 )
-from scanner.training.device import usable_device
 from scanner.training.export import read_members
 from scanner.training.fit import FitRequest, Interruption, Reports, Start, fit
 from scanner.training.presets import Preset, time_shares, training_order
+from scanner.training.trainer import usable_device
 
 #: Seconds between two events of a run's progress.
 PROGRESS_SECONDS = 5.0

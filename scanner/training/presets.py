@@ -25,6 +25,8 @@ SECOND_LOOK_MEMBERS: tuple[MemberName, ...] = ("OU-VIS", "OU-66")
 #: The members of a screen, and the share of the calibration rows' non-lenses that pass it.
 SCREEN_MEMBERS: tuple[MemberName, ...] = ("OU-66",)
 SCREEN_SHARE = 0.1
+#: What convolutions are computed in while training; weights, sums and everything that is validated or exported are float32.
+Precision = Literal["float32", "bfloat16"]
 #: How a member begins: He-initialised, as a copy of another member, or as the same member of a bundle.
 Beginning = Literal["random", "copy", "bundle"]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}

@@ -10,7 +10,7 @@ from scanner.cli.main import VERBS, main
 
 #: Modules of verbs whose help needs no more than settings and records.
 AT_ONCE = (
-    "catalogue", "cluster", "grades", "model", "prepare", "query", "recovery", "replay", "run", "serve", "status", "verify",
+    "catalogue", "cluster", "grades", "model", "prepare", "query", "recovery", "replay", "run", "serve", "status",
 )  # fmt: skip
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from scanner.cli.main import main
-from scanner.ensemble.augmentation import SecondLook
 from scanner.ensemble.bundle import Metric, write_bundle
 from scanner.ensemble.calibration import Calibration, OperatingCurve
+from scanner.ensemble.preprocessing import SecondLook
 from scanner.networks import build
 from scanner.records import MEMBERS
 from scanner.training.export import bundle_content

@@ -8,7 +8,7 @@ from scans import in_this_process
 
 from scanner.cli.main import main
 from scanner.cli.replay import EXIT_DIFFERENT
-from scanner.survey.replay import ReplayReport
+from scanner.survey.objects import ReplayReport
 
 
 def scanner(capsys, *words):

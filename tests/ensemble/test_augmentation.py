@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.ensemble.augmentation import ORIENTATIONS, Augmentation, SecondLook, average_orientations, turn
 from scanner.ensemble.calibration import Calibration, MeanProbability
+from scanner.ensemble.preprocessing import ORIENTATIONS, Augmentation, SecondLook, average_orientations, turn
 from scanner.ensemble.session import Scorer, open_session
 from scanner.errors import ContentError
 from scanner.evaluation.scores import cache_key

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from scanner.ensemble.augmentation import SecondLook
 from scanner.ensemble.bundle import Metric, Screen, SecondStage, lost_at
+from scanner.ensemble.preprocessing import SecondLook
 from scanner.ensemble.session import BATCH, Scorer, _Part, open_session
 from scanner.errors import ContentError
 from scanner.records import MEMBERS, Flag, Scores

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanner.ensemble.augmentation import turn
+from scanner.ensemble.preprocessing import turn
 from scanner.ensemble.session import open_session
 from scanner.errors import TileError
 from scanner.evaluation.images import NonLenses, image_logits, judge_of, read_images, score_image

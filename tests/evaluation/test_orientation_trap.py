@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scanner.ensemble.augmentation import ORIENTATIONS, augment, turn
+from scanner.ensemble.preprocessing import ORIENTATIONS, augment, turn
 from scanner.evaluation.biases import orientation_shifts
 
 N, SIDE = 1200, 16

@@ -5,8 +5,8 @@ import pytest
 
 from scanner.ensemble.bundles import DefaultBundle
 from scanner.errors import UsageError
+from scanner.evaluation.decisions import measure
 from scanner.evaluation.promotion import installed_name, judge, make_default, reasons
-from scanner.evaluation.ranking import measure
 from scanner.evaluation.results import Evaluation, ImageScore, Pairing, SetSummary
 
 PAIRINGS = (Pairing(lenses="eval", others="eval"), Pairing(lenses="eval", others="challenge"))

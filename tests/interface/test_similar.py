@@ -13,8 +13,7 @@ from scanner.grading import similar as kept
 from scanner.grading.campaign import choose
 from scanner.grading.queue import Mix
 from scanner.grading.similar import FeatureTable, read_features
-from scanner.interface.opened import Run
-from scanner.interface.similar import features, similar
+from scanner.interface.opened import Run, features, similar
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.published import open_published

@@ -17,8 +17,8 @@ import pytest
 from waiting import LIMIT_S, wait_for
 
 from scanner.errors import UnavailableError
+from scanner.query.adql.grammar import AdqlError, QueryPlace
 from scanner.query.adql.translate import translate
-from scanner.query.adql.tree import AdqlError, QueryPlace
 from scanner.query.database import BATCH_BYTES, DatabaseFiles, DatabaseLimits, OutOfMemoryError, OutOfTimeError, time_limit
 from scanner.query.processes import ProcessDatabase, QueryProcesses, _data_bytes, rows_of
 

@@ -22,7 +22,7 @@ from scanner.grading.grade import GRADES, NewGrade, Place
 from scanner.grading.store import GradeStore
 from scanner.interface.opened import Run
 from scanner.interface.recovery import scanned_run
-from scanner.recovery import products, recognition
+from scanner.recovery import products, purity
 from scanner.recovery.lenses import LENSES, PICTURES
 from scanner.recovery.products import FITS, MAP
 from scanner.recovery.purity import Assumptions
@@ -246,7 +246,7 @@ def test_grades_of_the_run_and_of_painted_lenses_count(finished_run, drawn, tmp_
                 given.setdefault(one.subject.place.candidate_id, []).append(GRADES.index(grade))
     medians = [sorted(said)[len(said) // 2] for said in given.values()]
     assert len(medians) >= 12
-    monkeypatch.setattr(recognition, "LEAST_GRADED", 12)
+    monkeypatch.setattr(purity, "LEAST_GRADED", 12)
     pq.write_table(painted_table(5, 300, drawn), tmp_path / LENSES)
     (tmp_path / PICTURES).write_bytes(pictures())
     selection = scanner.selection_function(run, tmp_path, grades=file, known=tmp_path / "truth.csv", salt=[finished_run])

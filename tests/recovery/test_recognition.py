@@ -10,7 +10,7 @@ from scanner.errors import ContentError, UsageError
 from scanner.grading.grade import Place
 from scanner.grading.store import GradeStore
 from scanner.recovery.completeness import AXES, Cut, PaintedLenses, SmoothModel, completed, given
-from scanner.recovery.recognition import STATED, GradedLenses, Recognition, graded_bins, graded_shares, recognised
+from scanner.recovery.purity import STATED, GradedLenses, Recognition, graded_bins, graded_shares, recognised
 
 CUTS = (Cut(kind="top", value=1000), Cut(kind="candidates"))
 

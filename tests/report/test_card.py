@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scanner.catalogue.columns import FLAG_WORDS, flag_words
 from scanner.records import MEMBERS, Flag
-from scanner.report.card import DASH, Card, card, likelihood, links, sexagesimal, standing
+from scanner.report.contact_sheet import DASH, Card, card, likelihood, links, sexagesimal, standing
 
 from .conftest import make_batch, make_candidates
 

@@ -17,7 +17,7 @@ from scanner.atomic_file import tree_sha256
 from scanner.catalogue.export import TableFact, TableHeading, ecsv_bytes, to_astropy
 from scanner.catalogue.rank import LEAST_LISTED
 from scanner.config import StorageConfig
-from scanner.interface.similar import features
+from scanner.interface.opened import features
 from scanner.modelling import lens_model
 from scanner.modelling.lens_model import LensModel, ModelledMass
 from scanner.service.app import context_of, server_of

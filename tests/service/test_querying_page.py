@@ -15,8 +15,8 @@ import programs
 import pytest
 from waiting import LIMIT_S
 
+from scanner.service.security import new_token
 from scanner.service.settings import load
-from scanner.service.tokens import new_token
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "querying.md").read_text()

@@ -17,7 +17,7 @@ from damage import resealed
 from waiting import LIMIT_S
 
 from scanner.cli.main import main
-from scanner.service.tokens import TokenBook
+from scanner.service.security import TokenBook
 
 
 def told(capsys, *words):

@@ -23,7 +23,7 @@ from scanner.errors import ScannerError, UnavailableError
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES, RunFolder
 from scanner.survey.folder.resume import committed_inputs, open_run
-from scanner.survey.scan import handover
+from scanner.survey.scan import output
 from scanner.survey.scan.output import CutTile
 from scanner.survey.scan.pipeline import Stopwatch
 
@@ -69,22 +69,22 @@ def scan_whole(folder, tile_id, settings, pause=lambda: None):
 
 def scan_split(folder, tile_id, settings, pause=lambda: None):
     cut = CUT.model_copy(update={"tile_id": tile_id, "config_fingerprint": settings})
-    if folder.commit_of(tile_id) is None and handover.find(folder, tile_id, "i", settings) is None:
+    if folder.commit_of(tile_id) is None and output.find(folder, tile_id, "i", settings) is None:
         with folder.staged_handover(tile_id, None) as staging:
             write_pixels(staging, pause)
-            handover.write_record(staging, cut, Stopwatch())
+            output.write_record(staging, cut, Stopwatch())
     if folder.commit_of(tile_id) is None:
-        handed = handover.find(folder, tile_id, "i", settings)
+        handed = output.find(folder, tile_id, "i", settings)
         if handed is None:
-            raise handover.gone(folder, tile_id)
+            raise output.gone(folder, tile_id)
         with folder.staged_tile(tile_id) as staging:
             try:
                 folder.store.read("/".join(part for part in (folder.handover(tile_id), handed.place, PIXELS) if part))
             except FileNotFoundError:
-                handover.remove(folder, tile_id)
-                raise handover.gone(folder, tile_id) from None
+                output.remove(folder, tile_id)
+                raise output.gone(folder, tile_id) from None
             write_tile(staging, tile_id, settings, pause)
-    handover.remove(folder, tile_id)
+    output.remove(folder, tile_id)
 
 
 SCANS = {"whole": scan_whole, "split": scan_split}

@@ -19,7 +19,7 @@ from scanner.config import load
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.records import BANDS
 from scanner.storage import open_store
-from scanner.survey.replay import ReplayRequest, replay
+from scanner.survey.objects import ReplayRequest, replay
 from scanner.survey.run import RunRequest, run_survey
 
 SETTINGS = {"scoring.beta": 2.0, "targets.magnitude_limit": 21.5, "cutouts.batch_size": 4, "engine.workers": 1}
@@ -249,7 +249,7 @@ def test_a_tampered_record_is_told(copied):
 def test_on_another_machine_what_differs_is_named_and_bits_may(copied, monkeypatch):
     folder, _, name = copied
     here = again(folder / "out", name).machine_now
-    monkeypatch.setattr("scanner.survey.replay.machine_fingerprint", lambda provider: here.replace("numpy ", "numpy 9."))
+    monkeypatch.setattr("scanner.survey.objects.machine_fingerprint", lambda provider: here.replace("numpy ", "numpy 9."))
     found = again(folder / "out", name)
     assert not found.same_machine
     assert len(found.differences) == 1

@@ -19,7 +19,7 @@ from scanner.records import Flag
 from scanner.storage import open_store
 from scanner.survey import rescore as stage
 from scanner.survey.folder.ledger import RunFolder
-from scanner.survey.replay import ReplayRequest, replay
+from scanner.survey.objects import ReplayRequest, replay
 from scanner.survey.run import RunRequest, run_survey
 from scanner.survey.scan import output
 

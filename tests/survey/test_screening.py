@@ -12,8 +12,8 @@ from scanner.config import CutoutsConfig, TargetsConfig, load
 from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundles
-from scanner.ensemble.augmentation import ORIENTATIONS, turn
 from scanner.ensemble.bundle import Screen, content_of, write_bundle
+from scanner.ensemble.preprocessing import ORIENTATIONS, turn
 from scanner.ensemble.session import Scorer, open_session
 from scanner.errors import ScannerError
 from scanner.evaluation.images import known_lens_cutouts, read_images, read_known_lenses
@@ -21,7 +21,7 @@ from scanner.records import BANDS, MEMBERS, Flag
 from scanner.sky import tile_list
 from scanner.sky.targets import list_targets
 from scanner.sky.tile_images import open_tile
-from scanner.survey.replay import ReplayRequest, replay
+from scanner.survey.objects import ReplayRequest, replay
 from scanner.survey.run import RunRequest, run_survey
 from scanner.training.cascade import member_graph
 

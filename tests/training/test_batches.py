@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scanner.ensemble.augmentation import ORIENTATIONS, augment
-from scanner.ensemble.preprocessing import member_input
+from scanner.ensemble.preprocessing import ORIENTATIONS, augment, member_input
 from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.data import scale_batch
 from scanner.training.trainer import Feed, draw_orientations, turn

@@ -10,9 +10,9 @@ from tiny_network import ALL, light_bundle, write_network, write_rings
 import scanner
 from scanner.cli.main import main
 from scanner.ensemble import bundles
-from scanner.ensemble.augmentation import Augmentation
 from scanner.ensemble.bundle import Screen, content_of, lost_at, write_bundle
 from scanner.ensemble.calibration import Calibration, fit, sigmoid
+from scanner.ensemble.preprocessing import Augmentation
 from scanner.ensemble.session import Scorer, open_session
 from scanner.errors import ContentError, UsageError
 from scanner.labelled_set import LabelledSet

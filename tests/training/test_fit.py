@@ -17,10 +17,17 @@ from scanner.records import MEMBER_PIXELS
 from scanner.training import checkpoint
 from scanner.training.checkpoint import HISTORY, HistoryRow, plot_history, write_history
 from scanner.training.data import Labels, split
-from scanner.training.device import fastest_precision
 from scanner.training.fit import FitRequest, Reports, Start, _passed, best_of_both, fit
 from scanner.training.presets import BEST, PAPER, Preset, Stage
-from scanner.training.trainer import Feed, Trainer, calibrated_loss, class_weights, learning_rate, weighted_loss
+from scanner.training.trainer import (
+    Feed,
+    Trainer,
+    calibrated_loss,
+    class_weights,
+    fastest_precision,
+    learning_rate,
+    weighted_loss,
+)
 from scanner.training.twin import mean_of
 
 

@@ -19,9 +19,9 @@ from scanner.config import StorageConfig
 from scanner.errors import HeldError, UnavailableError, UsageError
 from scanner.storage import open_store
 from scanner.training.checkpoint import read_member
-from scanner.training.device import usable_device
 from scanner.training.jobs import MemberFinished, MemberMirrored, MemberSaved, TrainingJob, pull_members, run_job
 from scanner.training.presets import BEST
+from scanner.training.trainer import usable_device
 
 MEMBER = "OU-66"
 

@@ -12,8 +12,8 @@ from enum import Enum
 import pyarrow as pa
 
 from scanner.errors import UsageError
-from scanner.query.adql import tree
-from scanner.query.adql.tree import AdqlError, ColumnName, Name, QueryPlace
+from scanner.query.adql import grammar
+from scanner.query.adql.grammar import AdqlError, ColumnName, Name, QueryPlace
 from scanner.query.database import quoted
 from scanner.query.region import SEPARATION_DEG, Cone, Polygon, Position, Region
 from scanner.sphere import HEALPIX_ORDER
@@ -227,26 +227,26 @@ def _kind(type_: pa.DataType) -> ValueKind:
     return ValueKind.REAL if pa.types.is_floating(type_) else ValueKind.TEXT
 
 
-def compared(node: tree.Comparison, left: Value, right: Value) -> Value:
+def compared(node: grammar.Comparison, left: Value, right: Value) -> Value:
     """``= <> < > <= >=``."""
     left, right = _comparable(node, left, right), _comparable(node, right, left)
     return combined(f"({{0}} {node.operator} {{1}})", ValueKind.TRUTH, left, right)
 
 
-def within(node: tree.Between, operand: Value, low: Value, high: Value) -> Value:
+def within(node: grammar.Between, operand: Value, low: Value, high: Value) -> Value:
     """BETWEEN."""
     low, high = _comparable(node, low, operand), _comparable(node, high, operand)
     return combined("({0} BETWEEN {1} AND {2})", ValueKind.TRUTH, operand, low, high)
 
 
-def in_list(node: tree.In, operand: Value, values: Sequence[Value]) -> Value:
+def in_list(node: grammar.In, operand: Value, values: Sequence[Value]) -> Value:
     """IN."""
     slots = ", ".join(f"{{{place}}}" for place in range(1, len(values) + 1))
     fitting = [_comparable(node, value, operand) for value in values]
     return combined(f"({{0}} IN ({slots}))", ValueKind.TRUTH, operand, *fitting)
 
 
-def like(node: tree.Like, operand: Value, pattern: Value) -> Value:
+def like(node: grammar.Like, operand: Value, pattern: Value) -> Value:
     """LIKE and ILIKE."""
     for value in (operand, pattern):
         if value.kind not in (ValueKind.TEXT, ValueKind.NULL):
@@ -255,7 +255,7 @@ def like(node: tree.Like, operand: Value, pattern: Value) -> Value:
     return combined(f"(({{0}})::VARCHAR {operator} ({{1}})::VARCHAR)", ValueKind.TRUTH, operand, pattern)
 
 
-def _comparable(node: tree.Node, value: Value, other: Value) -> Value:
+def _comparable(node: grammar.Node, value: Value, other: Value) -> Value:
     """The value as something that can be compared with the other."""
     same = (
         value.kind is other.kind
@@ -334,10 +334,10 @@ USER_DEFINED_FUNCTIONS: dict[str, str] = {
     )
 }
 
-ToValue = Callable[[tree.Node], Value]
+ToValue = Callable[[grammar.Node], Value]
 
 
-def call(node: tree.Call, scope: Scope, value: ToValue) -> Value:
+def call(node: grammar.Call, scope: Scope, value: ToValue) -> Value:
     """Call a function that is no aggregate.
 
     Parameters
@@ -471,7 +471,7 @@ class Circle:
 Shape = Point | Circle | Polygon
 
 
-def shape(node: tree.Node, value: ToValue) -> Shape:
+def shape(node: grammar.Node, value: ToValue) -> Shape:
     """The point or region that a node describes.
 
     Raises
@@ -479,7 +479,7 @@ def shape(node: tree.Node, value: ToValue) -> Shape:
     AdqlError
         It is neither, or none that there is.
     """
-    if not isinstance(node, tree.Call) or node.function not in _SHAPES:
+    if not isinstance(node, grammar.Call) or node.function not in _SHAPES:
         raise AdqlError("a point or region is expected here: POINT, CIRCLE, BOX or POLYGON", node.place)
     arguments = _without_frame(node.arguments)
     if node.function == "POINT":
@@ -491,7 +491,7 @@ def shape(node: tree.Node, value: ToValue) -> Shape:
     return _polygon(node, arguments, value)
 
 
-def contains(node: tree.Call, value: ToValue) -> Value:
+def contains(node: grammar.Call, value: ToValue) -> Value:
     """CONTAINS and INTERSECTS as a condition.
 
     Raises
@@ -505,7 +505,7 @@ def contains(node: tree.Call, value: ToValue) -> Value:
     return _in_region(node, point, region)
 
 
-def point_and_region(node: tree.Call, value: ToValue) -> tuple[Point, Circle | Polygon]:
+def point_and_region(node: grammar.Call, value: ToValue) -> tuple[Point, Circle | Polygon]:
     """What CONTAINS or INTERSECTS compares."""
     if len(node.arguments) != 2:
         raise AdqlError(f"{node.function} takes 2 arguments, not {len(node.arguments)}", node.place)
@@ -538,7 +538,7 @@ def constant_cone(point: Point, circle: Circle, place: QueryPlace) -> tuple[Poin
     return None
 
 
-def distance_points(node: tree.Call, value: ToValue) -> tuple[Point, Point]:
+def distance_points(node: grammar.Call, value: ToValue) -> tuple[Point, Point]:
     """The points that DISTANCE is between."""
     if len(node.arguments) == 4:
         ra1, dec1, ra2, dec2 = _numbers(node, node.arguments, 4, value)
@@ -548,7 +548,7 @@ def distance_points(node: tree.Call, value: ToValue) -> tuple[Point, Point]:
     return _point(node.arguments[0], value), _point(node.arguments[1], value)
 
 
-def _coordinate(node: tree.Call, value: ToValue) -> Value:
+def _coordinate(node: grammar.Call, value: ToValue) -> Value:
     """COORD1, COORD2 and COORDSYS of a point."""
     if len(node.arguments) != 1:
         raise AdqlError(f"{node.function} takes 1 argument, not {len(node.arguments)}", node.place)
@@ -558,7 +558,7 @@ def _coordinate(node: tree.Call, value: ToValue) -> Value:
     return point.ra if node.function == "COORD1" else point.dec
 
 
-def _in_circle(node: tree.Call, point: Point, circle: Circle) -> Value:
+def _in_circle(node: grammar.Call, point: Point, circle: Circle) -> Value:
     fixed = constant_cone(point, circle, node.place)
     if fixed is not None:
         return _in_region(node, *fixed)
@@ -572,7 +572,7 @@ def _separation(first: Point, second: Point) -> Value:
     return evaluated_once(template, ValueKind.REAL, first.ra, first.dec, second.ra, second.dec)
 
 
-def _in_region(node: tree.Call, point: Point, region: Region) -> Value:
+def _in_region(node: grammar.Call, point: Point, region: Region) -> Value:
     if point.constants is not None:
         ra, dec = point.constants
         return Value("true" if bool(region.contains([ra], [dec])[0]) else "false", ValueKind.TRUTH)
@@ -587,9 +587,9 @@ def _in_region(node: tree.Call, point: Point, region: Region) -> Value:
     return replace(bound, sql=f"list_transform({bound.sql}, lambda p: {condition.sql})[1]", parameters=condition.parameters)
 
 
-def _without_frame(arguments: tuple[tree.Node, ...]) -> tuple[tree.Node, ...]:
+def _without_frame(arguments: tuple[grammar.Node, ...]) -> tuple[grammar.Node, ...]:
     """The arguments without the frame, the first in ADQL 2.0."""
-    if not arguments or not isinstance(arguments[0], tree.Text):
+    if not arguments or not isinstance(arguments[0], grammar.Text):
         return arguments
     frame = arguments[0].value.strip().upper()
     if frame and not frame.startswith(("ICRS", "UNKNOWN")):
@@ -597,14 +597,14 @@ def _without_frame(arguments: tuple[tree.Node, ...]) -> tuple[tree.Node, ...]:
     return arguments[1:]
 
 
-def _point(node: tree.Node, value: ToValue) -> Point:
+def _point(node: grammar.Node, value: ToValue) -> Point:
     found = shape(node, value)
     if not isinstance(found, Point):
         raise AdqlError("a POINT is expected here", node.place)
     return found
 
 
-def _circle(node: tree.Call, arguments: Sequence[tree.Node], value: ToValue) -> Circle:
+def _circle(node: grammar.Call, arguments: Sequence[grammar.Node], value: ToValue) -> Circle:
     if len(arguments) == 2:
         (radius,) = _numbers(node, arguments[1:], 1, value)
         return Circle(_point(arguments[0], value), radius)
@@ -612,7 +612,7 @@ def _circle(node: tree.Call, arguments: Sequence[tree.Node], value: ToValue) -> 
     return Circle(Point(ra, dec), radius)
 
 
-def _box(node: tree.Call, arguments: Sequence[tree.Node], value: ToValue) -> Polygon:
+def _box(node: grammar.Call, arguments: Sequence[grammar.Node], value: ToValue) -> Polygon:
     if len(arguments) == 3:
         point = _point(arguments[0], value)
         centre = _constants(node, (point.ra, point.dec))
@@ -628,8 +628,8 @@ def _box(node: tree.Call, arguments: Sequence[tree.Node], value: ToValue) -> Pol
     return _made(node, [(east, north), (west, north), (west, south), (east, south)])
 
 
-def _polygon(node: tree.Call, arguments: Sequence[tree.Node], value: ToValue) -> Polygon:
-    if all(isinstance(argument, tree.Call) and argument.function == "POINT" for argument in arguments):
+def _polygon(node: grammar.Call, arguments: Sequence[grammar.Node], value: ToValue) -> Polygon:
+    if all(isinstance(argument, grammar.Call) and argument.function == "POINT" for argument in arguments):
         points = [_point(argument, value) for argument in arguments]
         coordinates = _constants(node, [part for point in points for part in (point.ra, point.dec)])
     else:
@@ -639,14 +639,14 @@ def _polygon(node: tree.Call, arguments: Sequence[tree.Node], value: ToValue) ->
     return _made(node, list(zip(coordinates[::2], coordinates[1::2], strict=True)))
 
 
-def _made(node: tree.Call, vertices: list[tuple[float, float]]) -> Polygon:
+def _made(node: grammar.Call, vertices: list[tuple[float, float]]) -> Polygon:
     try:
         return Polygon(vertices)
     except UsageError as error:
         raise AdqlError(str(error), node.place) from None
 
 
-def _numbers(node: tree.Call, arguments: Sequence[tree.Node], count: int, value: ToValue) -> list[Value]:
+def _numbers(node: grammar.Call, arguments: Sequence[grammar.Node], count: int, value: ToValue) -> list[Value]:
     if len(arguments) != count:
         raise AdqlError(f"{node.function} takes {count} numbers here, not {len(arguments)}", node.place)
     values = [value(argument) for argument in arguments]
@@ -656,13 +656,13 @@ def _numbers(node: tree.Call, arguments: Sequence[tree.Node], count: int, value:
     return values
 
 
-def _constants(node: tree.Call, values: Sequence[Value]) -> list[float]:
+def _constants(node: grammar.Call, values: Sequence[Value]) -> list[float]:
     if any(value.constant is None for value in values):
         raise AdqlError(f"the coordinates of a {node.function} cannot depend on the row here", node.place)
     return [float(value.constant) for value in values if value.constant is not None]
 
 
-def _healpix_index(node: tree.Call, scope: Scope, value: ToValue) -> Value:
+def _healpix_index(node: grammar.Call, scope: Scope, value: ToValue) -> Value:
     """IVO_HEALPIX_INDEX(order, ra, dec) or (order, POINT): the nested index of the cell that a row lies in.
 
     Raises
@@ -679,7 +679,7 @@ def _healpix_index(node: tree.Call, scope: Scope, value: ToValue) -> Value:
     return Value(f"({position.healpix} >> {2 * (HEALPIX_ORDER - order.constant)})", ValueKind.WHOLE, loose=ra.loose)
 
 
-def _healpix_arguments(node: tree.Call, value: ToValue) -> tuple[Value, Value, Value]:
+def _healpix_arguments(node: grammar.Call, value: ToValue) -> tuple[Value, Value, Value]:
     if len(node.arguments) == 3:
         first, ra, dec = (value(argument) for argument in node.arguments)
         return first, ra, dec

@@ -1,18 +1,209 @@
-"""From the text of an ADQL query to its tree (ADQL 2.1, section 2.1 and appendix A), where it is one SELECT from one table.
-
-Joins, unions, subqueries and statements that change anything are refused, as is nesting so deep that it can only do harm.
-"""
+"""From the text of an ADQL query to its tree (ADQL 2.1, section 2.1 and appendix A): one SELECT from one table."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from scanner.query.adql import tree
-from scanner.query.adql.tree import AdqlError, QueryPlace
+from scanner.errors import UsageError
+
+
+@dataclass(frozen=True, order=True)
+class QueryPlace:
+    """Line and column of a character, both from 1."""
+
+    line: int
+    column: int
+
+
+class AdqlError(UsageError):
+    """A query that cannot be answered; ``place`` is where it goes wrong, None where that cannot be said."""
+
+    def __init__(self, message: str, place: QueryPlace | None = None) -> None:
+        super().__init__(message if place is None else f"line {place.line}, column {place.column}: {message}")
+        self.place = place
+
+
+@dataclass(frozen=True)
+class Name:
+    """An identifier; ``quoted`` ones are taken to the letter, others whatever their case."""
+
+    text: str
+    quoted: bool = False
+
+    def means(self, name: str) -> bool:
+        """Whether it is this name."""
+        return self.text == name if self.quoted else self.text.lower() == name.lower()
+
+
+@dataclass(frozen=True)
+class Node:
+    """Base of all; ``place``: where it begins, for messages."""
+
+    place: QueryPlace = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Number(Node):
+    """A number; whole ones are int."""
+
+    value: int | float
+
+
+@dataclass(frozen=True)
+class Text(Node):
+    """A character string."""
+
+    value: str
+
+
+@dataclass(frozen=True)
+class Boolean(Node):
+    """TRUE or FALSE."""
+
+    value: bool
+
+
+@dataclass(frozen=True)
+class Null(Node):
+    """NULL."""
+
+
+@dataclass(frozen=True)
+class ColumnName(Node):
+    """A column, with the names of its table before it where they are given."""
+
+    parts: tuple[Name, ...]
+
+
+@dataclass(frozen=True)
+class Sign(Node):
+    """A number with a sign, ``-`` or ``+``, before it."""
+
+    operator: str
+    operand: Node
+
+
+@dataclass(frozen=True)
+class Arithmetic(Node):
+    """``+ - * /`` of numbers, ``||`` of texts."""
+
+    operator: str
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    """A function, its name in capitals; ``star``: COUNT(*)."""
+
+    function: str
+    arguments: tuple[Node, ...]
+    distinct: bool = False
+    star: bool = False
+
+
+@dataclass(frozen=True)
+class Cast(Node):
+    """CAST(… AS type), the type in capitals."""
+
+    operand: Node
+    type: str
+
+
+@dataclass(frozen=True)
+class Comparison(Node):
+    """``= <> < > <= >=``."""
+
+    operator: str
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True)
+class Logic(Node):
+    """AND or OR of two or more conditions."""
+
+    operator: str
+    operands: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Not(Node):
+    """NOT."""
+
+    operand: Node
+
+
+@dataclass(frozen=True)
+class IsNull(Node):
+    """IS NULL."""
+
+    operand: Node
+
+
+@dataclass(frozen=True)
+class Between(Node):
+    """BETWEEN, ends included."""
+
+    operand: Node
+    low: Node
+    high: Node
+
+
+@dataclass(frozen=True)
+class In(Node):
+    """IN a list of values."""
+
+    operand: Node
+    values: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Like(Node):
+    """LIKE, or ILIKE (``any_case``)."""
+
+    operand: Node
+    pattern: Node
+    any_case: bool
+
+
+@dataclass(frozen=True)
+class Item(Node):
+    """One entry of the list after SELECT; ``value`` None: all columns (``*``), of ``table`` if it is named."""
+
+    value: Node | None
+    label: Name | None = None
+    table: tuple[Name, ...] = ()
+
+
+@dataclass(frozen=True)
+class Order(Node):
+    """One entry of the list after ORDER BY."""
+
+    value: Node
+    descending: bool
+
+
+@dataclass(frozen=True)
+class Query(Node):
+    """A whole query."""
+
+    items: tuple[Item, ...]
+    table: tuple[Name, ...]
+    table_place: QueryPlace = field(compare=False)
+    alias: Name | None = None
+    distinct: bool = False
+    top: int | None = None
+    where: Node | None = None
+    groups: tuple[Node, ...] = ()
+    having: Node | None = None
+    orders: tuple[Order, ...] = ()
+    offset: int = 0
+
 
 MAX_TOKENS = 20_000
 MAX_BRACKETS = 32
@@ -34,7 +225,7 @@ _NOT_HERE = {
 }
 
 
-def parse(query: str) -> tree.Query:
+def parse(query: str) -> Query:
     """Read a query.
 
     Raises
@@ -57,7 +248,7 @@ class _Parser:
         self._at = 0
         self._brackets = 0
 
-    def query(self) -> tree.Query:
+    def query(self) -> Query:
         start = self.here
         if start.kind == "end":
             raise AdqlError("the query is empty", start.place)
@@ -79,34 +270,34 @@ class _Parser:
         offset = self._whole("OFFSET") if self.taken("OFFSET") else 0
         self.taken(";")
         self._end()
-        return tree.Query(
+        return Query(
             start.place, items, table, table_place, alias, distinct, top, where, groups, having, orders, offset
         )  # fmt: skip
 
-    def _items(self) -> tuple[tree.Item, ...]:
+    def _items(self) -> tuple[Item, ...]:
         items = [self._item()]
         while self.taken(","):
             items.append(self._item())
         return tuple(items)
 
-    def _item(self) -> tree.Item:
+    def _item(self) -> Item:
         place = self.here.place
         if self.taken("*"):
-            return tree.Item(place, None)
+            return Item(place, None)
         value = self.expression()
-        if isinstance(value, tree.ColumnName) and self.here.text == "." and self.following.text == "*":
+        if isinstance(value, ColumnName) and self.here.text == "." and self.following.text == "*":
             self.next()
             self.next()
-            return tree.Item(place, None, table=value.parts)
-        return tree.Item(place, value, self._label())
+            return Item(place, None, table=value.parts)
+        return Item(place, value, self._label())
 
-    def _label(self) -> tree.Name | None:
+    def _label(self) -> Name | None:
         """A name with AS before it, or without."""
         if self.taken("AS") or self.here.kind == "name" or self.is_plain_word(self.here):
             return self.name("a name after AS")
         return None
 
-    def _table(self) -> tuple[tree.Name, ...]:
+    def _table(self) -> tuple[Name, ...]:
         if self.here.text == "(":
             raise AdqlError("a query cannot stand for a table here; name one", self.here.place)
         parts = [self.name("the name of a table")]
@@ -116,27 +307,27 @@ class _Parser:
             raise AdqlError("a function cannot stand for a table; name one", self.here.place)
         return tuple(parts)
 
-    def _groups(self) -> tuple[tree.Node, ...]:
+    def _groups(self) -> tuple[Node, ...]:
         self.expect("BY")
         groups = [self.expression()]
         while self.taken(","):
             groups.append(self.expression())
         return tuple(groups)
 
-    def _orders(self) -> tuple[tree.Order, ...]:
+    def _orders(self) -> tuple[Order, ...]:
         self.expect("BY")
         orders = [self._order()]
         while self.taken(","):
             orders.append(self._order())
         return tuple(orders)
 
-    def _order(self) -> tree.Order:
+    def _order(self) -> Order:
         place = self.here.place
         value = self.expression()
         descending = self.taken("DESC")
         if not descending:
             self.taken("ASC")
-        return tree.Order(place, value, descending)
+        return Order(place, value, descending)
 
     def _whole(self, keyword: str) -> int:
         token: Token = self.next()
@@ -182,7 +373,7 @@ class _Parser:
         """Whether a word can be a name."""
         return token.kind == "word" and token.text not in RESERVED
 
-    def name(self, what: str) -> tree.Name:
+    def name(self, what: str) -> Name:
         """Take an identifier."""
         token = self.here
         if token.kind == "word" and token.text in RESERVED:
@@ -190,9 +381,9 @@ class _Parser:
         if token.kind not in ("word", "name"):
             raise AdqlError(f"{what} is expected here, not {token}", token.place)
         self.next()
-        return tree.Name(token.written, False) if token.kind == "word" else tree.Name(token.text, True)
+        return Name(token.written, False) if token.kind == "word" else Name(token.text, True)
 
-    def expression(self) -> tree.Node:
+    def expression(self) -> Node:
         """A value or a condition."""
         self._brackets += 1
         if self._brackets > MAX_BRACKETS:
@@ -201,47 +392,47 @@ class _Parser:
         self._brackets -= 1
         return found
 
-    def _logic(self, operator: str) -> tree.Node:
+    def _logic(self, operator: str) -> Node:
         place = self.here.place
         operands = [self._operand(operator)]
         while self.taken(operator):
             operands.append(self._operand(operator))
-        return operands[0] if len(operands) == 1 else tree.Logic(place, operator, tuple(operands))
+        return operands[0] if len(operands) == 1 else Logic(place, operator, tuple(operands))
 
-    def _operand(self, operator: str) -> tree.Node:
+    def _operand(self, operator: str) -> Node:
         return self._logic("AND") if operator == "OR" else self._negation()
 
-    def _negation(self) -> tree.Node:
+    def _negation(self) -> Node:
         place, negations = self.here.place, 0
         while self.taken("NOT"):
             negations += 1
         found = self._predicate()
-        return tree.Not(place, found) if negations % 2 else found
+        return Not(place, found) if negations % 2 else found
 
-    def _predicate(self) -> tree.Node:
+    def _predicate(self) -> Node:
         place = self.here.place
         value = self._sum()
         if self.here.kind == "sign" and self.here.text in _COMPARISONS:
-            return tree.Comparison(place, self.next().text, value, self._sum())
+            return Comparison(place, self.next().text, value, self._sum())
         if self.taken("IS"):
             negated = self.taken("NOT")
             self.expect("NULL")
-            return _maybe_not(place, tree.IsNull(place, value), negated)
+            return _maybe_not(place, IsNull(place, value), negated)
         negated = self.taken("NOT")
         if self.taken("BETWEEN"):
             low = self._sum()
             self.expect("AND")
-            return _maybe_not(place, tree.Between(place, value, low, self._sum()), negated)
+            return _maybe_not(place, Between(place, value, low, self._sum()), negated)
         if self.taken("IN"):
-            return _maybe_not(place, tree.In(place, value, self._list()), negated)
+            return _maybe_not(place, In(place, value, self._list()), negated)
         if self.here.text in ("LIKE", "ILIKE") and self.here.kind == "word":
             any_case = self.next().text == "ILIKE"
-            return _maybe_not(place, tree.Like(place, value, self._sum(), any_case), negated)
+            return _maybe_not(place, Like(place, value, self._sum(), any_case), negated)
         if negated:
             raise AdqlError(f"BETWEEN, IN or LIKE is expected after NOT, not {self.here}", self.here.place)
         return value
 
-    def _list(self) -> tuple[tree.Node, ...]:
+    def _list(self) -> tuple[Node, ...]:
         self.expect("(")
         if self.here.text == "SELECT":
             raise AdqlError("a query cannot stand within a query here; list the values", self.here.place)
@@ -251,10 +442,10 @@ class _Parser:
         self.expect(")")
         return tuple(values)
 
-    def _sum(self) -> tree.Node:
+    def _sum(self) -> Node:
         return self._chain(("+", "-", "||"), lambda: self._chain(("*", "/"), self._signed))
 
-    def _chain(self, operators: tuple[str, ...], operand: Callable[[], tree.Node]) -> tree.Node:
+    def _chain(self, operators: tuple[str, ...], operand: Callable[[], Node]) -> Node:
         place = self.here.place
         found = operand()
         length = 0
@@ -262,21 +453,21 @@ class _Parser:
             length += 1
             if length > MAX_CHAIN:
                 raise AdqlError(f"more than {MAX_CHAIN} operators one after the other", self.here.place)
-            found = tree.Arithmetic(place, self.next().text, found, operand())
+            found = Arithmetic(place, self.next().text, found, operand())
         return found
 
-    def _signed(self) -> tree.Node:
+    def _signed(self) -> Node:
         token = self.here
         if self.taken("-") or self.taken("+"):
-            return tree.Sign(token.place, token.text, self._primary())
+            return Sign(token.place, token.text, self._primary())
         return self._primary()
 
-    def _primary(self) -> tree.Node:
+    def _primary(self) -> Node:
         token = self.here
         if token.kind == "number":
-            return tree.Number(self.next().place, token.number)
+            return Number(self.next().place, token.number)
         if token.kind == "text":
-            return tree.Text(self.next().place, token.text)
+            return Text(self.next().place, token.text)
         if self.taken("("):
             if self.here.text == "SELECT":
                 raise AdqlError("a query cannot stand within a query here", self.here.place)
@@ -284,41 +475,41 @@ class _Parser:
             self.expect(")")
             return found
         if self.taken("NULL"):
-            return tree.Null(token.place)
+            return Null(token.place)
         if token.kind == "word" and self.following.kind == "sign" and self.following.text == "(" and self.is_plain_word(token):
             return self._call()
         if token.kind == "word" and token.text in ("TRUE", "FALSE"):
-            return tree.Boolean(self.next().place, token.text == "TRUE")
+            return Boolean(self.next().place, token.text == "TRUE")
         return self._column()
 
-    def _column(self) -> tree.ColumnName:
+    def _column(self) -> ColumnName:
         place = self.here.place
         parts = [self.name("a value")]
         while self.here.text == "." and self.following.kind in ("word", "name"):
             self.next()
             parts.append(self.name("the name of a column"))
-        return tree.ColumnName(place, tuple(parts))
+        return ColumnName(place, tuple(parts))
 
-    def _call(self) -> tree.Node:
+    def _call(self) -> Node:
         token = self.next()
         self.expect("(")
         if token.text == "CAST":
             return self._cast(token.place)
         if token.text == "COUNT" and self.taken("*"):
             self.expect(")")
-            return tree.Call(token.place, token.text, (), star=True)
+            return Call(token.place, token.text, (), star=True)
         distinct = self.taken("DISTINCT")
         if not distinct:
             self.taken("ALL")
-        arguments: list[tree.Node] = []
+        arguments: list[Node] = []
         if self.here.text != ")" or self.here.kind != "sign":
             arguments.append(self.expression())
             while self.taken(","):
                 arguments.append(self.expression())
         self.expect(")")
-        return tree.Call(token.place, token.text, tuple(arguments), distinct)
+        return Call(token.place, token.text, tuple(arguments), distinct)
 
-    def _cast(self, place: QueryPlace) -> tree.Node:
+    def _cast(self, place: QueryPlace) -> Node:
         operand = self.expression()
         self.expect("AS")
         words = [self.name("a type").text.upper()]
@@ -330,11 +521,11 @@ class _Parser:
                 raise AdqlError(f"a type's length is expected here, not {length}", length.place)
             self.expect(")")
         self.expect(")")
-        return tree.Cast(place, operand, " ".join(words))
+        return Cast(place, operand, " ".join(words))
 
 
-def _maybe_not(place: QueryPlace, node: tree.Node, negated: bool) -> tree.Node:
-    return tree.Not(place, node) if negated else node
+def _maybe_not(place: QueryPlace, node: Node, negated: bool) -> Node:
+    return Not(place, node) if negated else node
 
 
 _INT64 = 2**63

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from scanner.catalogue.columns import IDENTITY
 from scanner.errors import ContentError, UsageError
-from scanner.query.adql import functions, tree
+from scanner.query.adql import functions, grammar
 from scanner.query.adql.functions import (
     AGGREGATES,
     RELATION,
@@ -29,8 +29,7 @@ from scanner.query.adql.functions import (
     text,
     within,
 )
-from scanner.query.adql.grammar import parse
-from scanner.query.adql.tree import AdqlError
+from scanner.query.adql.grammar import AdqlError, parse
 from scanner.query.database import DatabaseFiles, interruptible, opened
 from scanner.query.region import Cone, Region, merged
 from scanner.records import Int64
@@ -153,7 +152,7 @@ def answer_from(files: DatabaseFiles, translation: Translation, relation: Relati
 class _Statement:
     """The SQL of one query, clause by clause."""
 
-    def __init__(self, query: tree.Query, scope: Scope, where: Value | None) -> None:
+    def __init__(self, query: grammar.Query, scope: Scope, where: Value | None) -> None:
         self.query, self.scope, self.where = query, scope, where
         self.is_grouped = bool(query.groups or query.having is not None or _has_aggregate(query))
         of_rows = Clause(scope)
@@ -164,9 +163,9 @@ class _Statement:
         }
         self.values = Clause(scope, of_groups, aggregates=True) if self.is_grouped else of_rows
 
-    def _key(self, of_rows: Clause, node: tree.Node) -> Value:
+    def _key(self, of_rows: Clause, node: grammar.Node) -> Value:
         """What rows are grouped by: an expression of columns, or the label of one that is selected."""
-        if isinstance(node, tree.ColumnName) and len(node.parts) == 1 and not self.scope.has(node.parts[0]):
+        if isinstance(node, grammar.ColumnName) and len(node.parts) == 1 and not self.scope.has(node.parts[0]):
             labelled = [
                 item.value for item in self.query.items if item.label is not None and node.parts[0].means(item.label.text)
             ]
@@ -230,7 +229,7 @@ class _Statement:
         # Rows that are equal in all that is selected are the same.
         return [f"c{place}" for place in range(n_items)]
 
-    def _order(self, order: tree.Order, items: list[tuple[Value, str]], names: list[str], parameters: list[Any]) -> str:
+    def _order(self, order: grammar.Order, items: list[tuple[Value, str]], names: list[str], parameters: list[Any]) -> str:
         direction = " DESC" if order.descending else ""
         place = _selected(order.value, names)
         if place is None and self.query.distinct:
@@ -247,11 +246,11 @@ class _Statement:
             raise AdqlError(f"there is no column {place + 1} to order by; there are {len(items)}", order.place)
         return f"c{place}{direction}"
 
-    def _added(self, value: Value, node: tree.Node, parameters: list[Any]) -> str:
+    def _added(self, value: Value, node: grammar.Node, parameters: list[Any]) -> str:
         parameters += self._checked(value, node).parameters
         return value.sql
 
-    def _checked(self, value: Value, node: tree.Node) -> Value:
+    def _checked(self, value: Value, node: grammar.Node) -> Value:
         """Refuse what a group has many of."""
         if self.is_grouped and value.loose is not None:
             name = value.loose.parts[-1].text
@@ -259,7 +258,7 @@ class _Statement:
         return value
 
 
-def _has_aggregate(query: tree.Query) -> bool:
+def _has_aggregate(query: grammar.Query) -> bool:
     nodes = [item.value for item in query.items if item.value is not None] + [order.value for order in query.orders]
     return any(_calls_aggregate(node) for node in nodes)
 
@@ -268,28 +267,28 @@ def _calls_aggregate(node: object) -> bool:
     pending = [node]
     while pending:
         one = pending.pop()
-        if isinstance(one, tree.Call) and one.function in AGGREGATES:
+        if isinstance(one, grammar.Call) and one.function in AGGREGATES:
             return True
-        if isinstance(one, tree.Node):
+        if isinstance(one, grammar.Node):
             pending += vars(one).values()
         elif isinstance(one, tuple):
             pending += one
     return False
 
 
-def _selected(node: tree.Node, names: list[str]) -> int | None:
+def _selected(node: grammar.Node, names: list[str]) -> int | None:
     """Which of the answer's columns is meant: by its number or its name."""
-    if isinstance(node, tree.Number):
+    if isinstance(node, grammar.Number):
         return node.value - 1 if isinstance(node.value, int) else -1
-    if isinstance(node, tree.ColumnName) and len(node.parts) == 1:
+    if isinstance(node, grammar.ColumnName) and len(node.parts) == 1:
         return next((place for place, name in enumerate(names) if node.parts[0].means(name)), None)
     return None
 
 
-def _label(node: tree.Node, value: Value) -> str:
-    if isinstance(node, tree.ColumnName) and value.field is not None:
+def _label(node: grammar.Node, value: Value) -> str:
+    if isinstance(node, grammar.ColumnName) and value.field is not None:
         return str(value.field.name)
-    return node.function.lower() if isinstance(node, tree.Call) else "value"
+    return node.function.lower() if isinstance(node, grammar.Call) else "value"
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -361,66 +360,66 @@ class Clause:
     keys: Mapping[tuple[str, str], Value] = field(default_factory=dict)
     aggregates: bool = False
 
-    def condition(self, node: tree.Node) -> Value:
+    def condition(self, node: grammar.Node) -> Value:
         """What has to be true or false."""
         found = self.value(node)
         if found.kind is not ValueKind.TRUTH:
             raise AdqlError(f"a condition is expected here, not {found.kind.value}", node.place)
         return found
 
-    def value(self, node: tree.Node) -> Value:
+    def value(self, node: grammar.Node) -> Value:
         """SQL of a node."""
         found = self._value(node)
         return self.keys.get(found.identity, found) if self.keys else found
 
-    def _value(self, node: tree.Node) -> Value:
+    def _value(self, node: grammar.Node) -> Value:
         match node:
-            case tree.Number():
+            case grammar.Number():
                 return number(node.value)
-            case tree.Text():
+            case grammar.Text():
                 return text(node.value)
-            case tree.Boolean():
+            case grammar.Boolean():
                 return Value("true" if node.value else "false", ValueKind.TRUTH)
-            case tree.Null():
+            case grammar.Null():
                 return Value("NULL", ValueKind.NULL)
-            case tree.ColumnName():
+            case grammar.ColumnName():
                 return self.scope.column(node)
-            case tree.Sign():
+            case grammar.Sign():
                 return self._signed(node)
-            case tree.Arithmetic():
+            case grammar.Arithmetic():
                 return self._reckoned(node)
-            case tree.Cast():
+            case grammar.Cast():
                 return self._cast(node)
-            case tree.Call():
+            case grammar.Call():
                 return self._called(node)
-            case tree.Logic():
+            case grammar.Logic():
                 joined = f" {node.operator} ".join(f"{{{place}}}" for place in range(len(node.operands)))
                 return combined(f"({joined})", ValueKind.TRUTH, *(self.condition(operand) for operand in node.operands))
-            case tree.Not():
+            case grammar.Not():
                 return combined("(NOT {0})", ValueKind.TRUTH, self.condition(node.operand))
             case _:
                 return self._predicate(node)
 
-    def _predicate(self, node: tree.Node) -> Value:
+    def _predicate(self, node: grammar.Node) -> Value:
         match node:
-            case tree.Comparison():
+            case grammar.Comparison():
                 test = geometry_test(node)
                 if test is not None:
                     found = functions.contains(test.call, self.value)
                     return found if test.inside else combined("(NOT {0})", ValueKind.TRUTH, found)
                 return compared(node, self.value(node.left), self.value(node.right))
-            case tree.IsNull():
+            case grammar.IsNull():
                 return combined("({0} IS NULL)", ValueKind.TRUTH, self.value(node.operand))
-            case tree.Between():
+            case grammar.Between():
                 return within(node, *(self.value(part) for part in (node.operand, node.low, node.high)))
-            case tree.In():
+            case grammar.In():
                 return in_list(node, self.value(node.operand), [self.value(one) for one in node.values])
-            case tree.Like():
+            case grammar.Like():
                 return like(node, self.value(node.operand), self.value(node.pattern))
             case _:
                 raise AdqlError("this cannot be asked", node.place)
 
-    def _signed(self, node: tree.Sign) -> Value:
+    def _signed(self, node: grammar.Sign) -> Value:
         operand = self.value(node.operand)
         if not operand.kind.is_number:
             raise AdqlError(f"a number is expected after {node.operator}, not {operand.kind.value}", node.place)
@@ -428,26 +427,26 @@ class Clause:
             return operand
         return number(-operand.constant) if operand.constant is not None else combined("(-{0})", operand.kind, operand)
 
-    def _reckoned(self, node: tree.Arithmetic) -> Value:
+    def _reckoned(self, node: grammar.Arithmetic) -> Value:
         # Long sums lean to the left: walked down in a loop, they need no depth.
-        spine: list[tree.Arithmetic] = [node]
-        while isinstance(spine[-1].left, tree.Arithmetic):
+        spine: list[grammar.Arithmetic] = [node]
+        while isinstance(spine[-1].left, grammar.Arithmetic):
             spine.append(spine[-1].left)
         found = self.value(spine[-1].left)
         for one in reversed(spine):
             found = _reckon(one, found, self.value(one.right))
         return found
 
-    def _cast(self, node: tree.Cast) -> Value:
+    def _cast(self, node: grammar.Cast) -> Value:
         if node.type not in _TYPES:
             raise AdqlError(f"nothing can be cast to {node.type}; there are {', '.join(_TYPES)}", node.place)
         kind = _TYPES[node.type]
         return combined(f"({{0}})::{kind.sql}", kind, self.value(node.operand))
 
-    def _called(self, node: tree.Call) -> Value:
+    def _called(self, node: grammar.Call) -> Value:
         return self._aggregate(node) if node.function in functions.AGGREGATES else functions.call(node, self.scope, self.value)
 
-    def _aggregate(self, node: tree.Call) -> Value:
+    def _aggregate(self, node: grammar.Call) -> Value:
         if not self.aggregates:
             raise AdqlError(f"{node.function} cannot be asked here: it is of many rows", node.place)
         of_rows = replace(self, keys={}, aggregates=False)
@@ -459,21 +458,21 @@ class Clause:
 class GeometryTest:
     """CONTAINS or INTERSECTS compared with 1 (``inside``) or 0."""
 
-    call: tree.Call
+    call: grammar.Call
     inside: bool
 
 
-def geometry_test(node: tree.Comparison) -> GeometryTest | None:
+def geometry_test(node: grammar.Comparison) -> GeometryTest | None:
     """Whether a comparison is one of CONTAINS or INTERSECTS with 0 or 1, in either order."""
     for call, wanted in ((node.left, node.right), (node.right, node.left)):
-        if not isinstance(call, tree.Call) or not isinstance(wanted, tree.Number):
+        if not isinstance(call, grammar.Call) or not isinstance(wanted, grammar.Number):
             continue
         if call.function in ("CONTAINS", "INTERSECTS") and node.operator in ("=", "<>") and wanted.value in (0, 1):
             return GeometryTest(call, (wanted.value == 1) == (node.operator == "="))
     return None
 
 
-def _reckon(node: tree.Arithmetic, left: Value, right: Value) -> Value:
+def _reckon(node: grammar.Arithmetic, left: Value, right: Value) -> Value:
     operator = node.operator
     if operator == "||":
         if any(value.kind not in (ValueKind.TEXT, ValueKind.NULL) for value in (left, right)):
@@ -493,7 +492,7 @@ def _reckon(node: tree.Arithmetic, left: Value, right: Value) -> Value:
     return combined(f"({{0}} {operator} {{1}})", kind, left, right)
 
 
-def _constant(node: tree.Arithmetic, left: Value, right: Value, *, whole: bool) -> int | float | None:
+def _constant(node: grammar.Arithmetic, left: Value, right: Value, *, whole: bool) -> int | float | None:
     a, b = left.constant, right.constant
     if a is None or b is None:
         return None
@@ -511,7 +510,7 @@ def _constant(node: tree.Arithmetic, left: Value, right: Value, *, whole: bool) 
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
-def sky_ranges(where: tree.Node | None, scope: Scope) -> Int64 | None:
+def sky_ranges(where: grammar.Node | None, scope: Scope) -> Int64 | None:
     """Ranges that hold every row that fulfils a condition.
 
     Parameters
@@ -528,7 +527,7 @@ def sky_ranges(where: tree.Node | None, scope: Scope) -> Int64 | None:
     """
     if where is None or scope.position is None:
         return None
-    if isinstance(where, tree.Logic):
+    if isinstance(where, grammar.Logic):
         parts = [sky_ranges(operand, scope) for operand in where.operands]
         known = [part for part in parts if part is not None]
         if where.operator == "AND":
@@ -537,7 +536,7 @@ def sky_ranges(where: tree.Node | None, scope: Scope) -> Int64 | None:
                 found = common(found, part) if found is not None else part
             return found
         return merged(np.concatenate(known)) if len(known) == len(parts) else None
-    if not isinstance(where, tree.Comparison):
+    if not isinstance(where, grammar.Comparison):
         return None
     region = _region(where, scope)
     return None if region is None else region.ranges()
@@ -552,7 +551,7 @@ def common(first: Int64, second: Int64) -> Int64:
     return merged(np.stack([starts[both], stops[both]], axis=1))
 
 
-def _region(node: tree.Comparison, scope: Scope) -> Region | None:
+def _region(node: grammar.Comparison, scope: Scope) -> Region | None:
     """The region that the comparison asks the table's own position to lie in."""
     test = geometry_test(node)
     value = Clause(scope).value
@@ -570,12 +569,12 @@ def _region(node: tree.Comparison, scope: Scope) -> Region | None:
     return _near(node, scope, value)
 
 
-def _near(node: tree.Comparison, scope: Scope, value: functions.ToValue) -> Region | None:
+def _near(node: grammar.Comparison, scope: Scope, value: functions.ToValue) -> Region | None:
     """The cone of ``DISTANCE(own, given) < radius``."""
     call, operator, limit = node.left, node.operator, node.right
-    if not isinstance(call, tree.Call):
+    if not isinstance(call, grammar.Call):
         call, operator, limit = node.right, _TURNED.get(operator, operator), node.left
-    if not isinstance(call, tree.Call) or call.function != "DISTANCE" or operator not in ("<", "<=", "="):
+    if not isinstance(call, grammar.Call) or call.function != "DISTANCE" or operator not in ("<", "<=", "="):
         return None
     radius = value(limit).constant
     points = functions.distance_points(call, value)

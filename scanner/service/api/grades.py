@@ -16,8 +16,8 @@ from pydantic import Field
 
 from scanner.config import StorageConfig
 from scanner.errors import ScannerError, UsageError
-from scanner.grading.agreement import Agreement, agreement
 from scanner.grading.campaign import Campaign, GraderProgress, Handout, NewCampaign, State, begin
+from scanner.grading.crowd import Agreement, agreement
 from scanner.grading.grade import Entry, Grade, NewGrade, Place, Tag, Viewer, grader_name
 from scanner.grading.labels import FEWEST, FEWEST_JUDGES, LABEL_FORMATS, LabelFormat, label_bytes, label_rows, label_table
 from scanner.grading.store import GradeStore

@@ -1,28 +1,145 @@
-"""The addresses of the pages, and how a browser logs in; what pages show they fetch from the JSON API."""
+"""The pages: their addresses, templates, style sheets and scripts, and how a browser logs in; they fetch from the JSON API."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from typing import Annotated, get_args
+from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
+from importlib import resources
+from pathlib import PurePath
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Form, Query, Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from scanner import __version__
 from scanner.catalogue.columns import FLAG_WORDS, MEMBER_COLUMNS, further_column, further_of
 from scanner.errors import ScannerError, UsageError
-from scanner.grading.grade import MEANINGS, TAGS
+from scanner.grading.grade import MEANINGS, TAGS, Viewer
 from scanner.grading.queue import DEFAULT_MIX, REASONS
 from scanner.grading.similar import has_features
 from scanner.modelling.lens_model import Verdict
 from scanner.query.catalogue import CandidateId
 from scanner.records import Record
 from scanner.report import explanations
-from scanner.report.card import member_kind, member_title
+from scanner.report.contact_sheet import member_kind, member_title
 from scanner.service.collections import NOT_RESCORED, Collection
 from scanner.service.context import Context
 from scanner.service.errors import NotFoundError, UnknownViewerError, of_grades
-from scanner.service.pages.rendering import assets, page
 from scanner.service.security import ALADIN_POLICY, RECOVERY_POLICY, TOKEN_COOKIE, viewer
+
+ASSET_MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+#: An address with the fingerprint of all files never changes its meaning.
+FOREVER = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True)
+class Assets:
+    """The files by name, and a ``fingerprint`` of them all: modules import one another, so they change together."""
+
+    files: dict[str, bytes]
+    fingerprint: str
+
+    @classmethod
+    def load(cls) -> Assets:
+        """Read the package's own files."""
+        found = sorted(resources.files(__package__).joinpath("static").iterdir(), key=lambda file: file.name)
+        files = {file.name: file.read_bytes() for file in found if PurePath(file.name).suffix in ASSET_MEDIA_TYPES}
+        digest = hashlib.sha256()
+        for name, content in files.items():
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+        return cls(files, digest.hexdigest()[:12])
+
+    def address(self, root: str, name: str) -> str:
+        """Where a file is served, below the service's root path.
+
+        Raises
+        ------
+        KeyError
+            There is no such file.
+        """
+        if name not in self.files:
+            raise KeyError(name)
+        return f"{root}/static/{self.fingerprint}/{name}"
+
+    def answer(self, fingerprint: str, name: str) -> Response:
+        """One file; it may be kept for ever only where the address is of this very state.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such file.
+        """
+        if name not in self.files:
+            raise NotFoundError("There is nothing at this address.")
+        kept = FOREVER if fingerprint == self.fingerprint else "no-cache"
+        return Response(self.files[name], media_type=ASSET_MEDIA_TYPES[PurePath(name).suffix], headers={"Cache-Control": kept})
+
+
+assets = cache(Assets.load)
+
+#: What a heading says of a status that people meet.
+HEADINGS = {
+    400: "This cannot be asked",
+    401: "A token is needed",
+    403: "Not for you",
+    404: "Nothing here",
+    408: "It took too long",
+    429: "Too fast",
+    503: "Busy",
+}
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("scanner.service.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def page(request: Request, template: str, *, status: int = 200, **shown: Any) -> Response:
+    """Render one page.
+
+    Parameters
+    ----------
+    request
+        Tells the root that links begin with, and who looks.
+    template
+        Its name without ``.html.jinja``.
+    status
+        HTTP status of the answer.
+    **shown
+        What the template shows besides.
+    """
+    root = str(request.scope.get("root_path", "")).rstrip("/")
+    viewer = request.scope.get("state", {}).get("viewer")
+    common = {
+        "root": root,
+        "static": lambda name: assets().address(root, name),
+        "version": __version__,
+        "page": template,
+        "viewer": viewer.name if isinstance(viewer, Viewer) and viewer.is_named_by_token else None,
+        "collection": None,
+        "candidate_id": None,
+    }
+    text = _environment().get_template(f"{template}.html.jinja").render(common | shown)
+    return HTMLResponse(text, status)
+
+
+def message(request: Request, status: int, sentence: str, request_id: str) -> Response:
+    """The page in place of one that cannot be shown: the form of errors for people."""
+    heading = HEADINGS.get(status, HTTPStatus(status).phrase)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return page(request, "login", status=status, next="/", sentence=sentence)
+    return page(request, "message", status=status, heading=heading, sentence=sentence, request_id=request_id)
+
 
 #: The cone round a candidate whose VOTable is its row, in degrees: half an arcsecond.
 ROW_RADIUS_DEG = 0.5 / 3600

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
 
 from scanner.errors import ScannerError
-from scanner.query.adql.tree import AdqlError
+from scanner.query.adql.grammar import AdqlError
 from scanner.service.context import Context, Parameters, QueryParameter, add_routes, answers, bounded, is_whole_number
 from scanner.service.errors import BadRequestError, BusyError, NotFoundError, ServiceError
 from scanner.service.security import client_of, viewer

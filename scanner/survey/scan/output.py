@@ -1,9 +1,9 @@
-"""What a tile leaves in the run folder: its table, the cutouts that are kept, its commit record."""
+"""What a tile leaves in the run folder: its table, the cutouts that are kept, its commit record; and the hand-over."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,10 +17,24 @@ from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
 from scanner.catalogue.rank import LEAST_LISTED
 from scanner.config import CutoutsConfig
-from scanner.cutouts.store import CutoutWriter
-from scanner.records import Band, CodecName, CommitRecord, CutoutBatch, Flag, Float32, Float64, Int64, Record, Scores
+from scanner.cutouts.store import CutoutStore, CutoutWriter
+from scanner.errors import ContentError, InputMissingError, UnavailableError
+from scanner.records import (
+    Band,
+    CodecName,
+    CommitRecord,
+    CutoutBatch,
+    Flag,
+    Float32,
+    Float64,
+    Int64,
+    Record,
+    Scores,
+    SealedRecord,
+)
 from scanner.storage import Staging
-from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES
+from scanner.survey.folder.ledger import COMMIT, CUTOUTS, HANDOVER_RECORD, SCORES, RunFolder
+from scanner.survey.scan.pipeline import Stopwatch
 
 #: 11 MB of rows in memory; all but the fullest tiles are one group.
 ROW_GROUP_ROWS = 65_536
@@ -246,3 +260,74 @@ def cutout_writer(path: Path, cut_tile: CutTile, codec: CodecName) -> CutoutWrit
     return CutoutWriter(
         path, tile_id=cut_tile.tile_id, wcs_header=cut_tile.wcs, zero_points=zero_points, units=cut_tile.units, codec=codec
     )
+
+
+class HandoverRecord(SealedRecord):
+    """``handover.json``: written last; cutouts without it are not there. Times are those of the cutting."""
+
+    tile: CutTile
+    place: str
+    seconds: dict[str, float]
+    core_seconds: dict[str, float]
+
+
+def write_record(staging: Staging, cut_tile: CutTile, watch: Stopwatch) -> None:
+    """Write the record beside the cutouts."""
+    record = HandoverRecord(tile=cut_tile, place=staging.place, seconds=watch.seconds, core_seconds=watch.core_seconds)
+    (staging.path / HANDOVER_RECORD).write_bytes(record.to_bytes())
+
+
+def find(folder: RunFolder, tile_id: str, input_fingerprint: str, config_fingerprint: str) -> HandoverRecord | None:
+    """The handover of a tile, where there is one of these inputs and settings."""
+    try:
+        content = folder.store.read(f"{folder.handover(tile_id)}/{HANDOVER_RECORD}")
+        record = HandoverRecord.from_bytes(content, folder.handover(tile_id), "cut the tile again")
+    except (FileNotFoundError, ContentError):
+        return None
+    made_with = (record.tile.input_fingerprint, record.tile.config_fingerprint)
+    return record if made_with == (input_fingerprint, config_fingerprint) else None
+
+
+def batches(folder: RunFolder, record: HandoverRecord, scratch: Path, batch_size: int) -> Iterator[CutoutBatch]:
+    """Read the cutouts, in the order they were cut in.
+
+    Parameters
+    ----------
+    folder, record
+        Whose handover.
+    scratch
+        The tile's folder, into which they are copied from an object store.
+    batch_size
+        Objects at a time.
+
+    Raises
+    ------
+    UnavailableError
+        They are gone or damaged; they have been removed.
+    """
+    key = "/".join(part for part in (folder.handover(record.tile.tile_id), record.place, CUTOUTS) if part)
+    path = folder.store.local(key)
+    if path is None:
+        path = scratch / CUTOUTS
+        # Where there is nothing, the store of cutouts says so below.
+        with suppress(FileNotFoundError):
+            folder.store.fetch(key, path)
+    try:
+        yield from CutoutStore(path).batches(batch_size)
+    except (ContentError, InputMissingError):
+        remove(folder, record.tile.tile_id)
+        raise gone(folder, record.tile.tile_id) from None
+    # zarr reads what is removed meanwhile as empty pixels.
+    if find(folder, record.tile.tile_id, record.tile.input_fingerprint, record.tile.config_fingerprint) != record:
+        raise gone(folder, record.tile.tile_id)
+
+
+def gone(folder: RunFolder, tile_id: str) -> UnavailableError:
+    """Say that a tile has to be cut again."""
+    where = folder.store.where(folder.handover(tile_id))
+    return UnavailableError(f"{where}: the cutouts that were to be scored are gone or damaged; the tile has to be cut again.")
+
+
+def remove(folder: RunFolder, tile_id: str) -> None:
+    """Remove a handover and what attempts at it left; none is fine."""
+    folder.store.delete(folder.handover(tile_id))

@@ -21,6 +21,7 @@ from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundles
 from scanner.ensemble.session import Scorer
 from scanner.errors import ScannerError, ScratchFullError, TileError, UnavailableError
+from scanner.processes import cores
 from scanner.records import Band, CommitRecord, CutoutBatch, FailedTile, Flag, Rescored, Scores, ScreenChoice, Targets
 from scanner.sky.local_files import fetch_tile, remote_files
 from scanner.sky.mosaic import outline
@@ -29,10 +30,10 @@ from scanner.sky.tile_images import TileImages, open_tile
 from scanner.storage import Staging, open_store
 from scanner.survey import metrics
 from scanner.survey.folder import fingerprint
+from scanner.survey.folder.fingerprint import machine_fingerprint
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES, RunFolder
 from scanner.survey.messages import CutOutcome, FatalError, TileJob, TileOutcome, TileProgress
-from scanner.survey.scan import handover
-from scanner.survey.scan.machine import cores, machine_fingerprint
+from scanner.survey.scan import output
 from scanner.survey.scan.output import CutTile, ScoreTableWriter, TileOutput, cutout_writer
 from scanner.survey.scan.pipeline import Stopwatch, pipeline
 from scanner.survey.scan.scratch import worker_scratch
@@ -236,7 +237,7 @@ def _cut_and_hand_over(job: TileJob, on_progress: OnProgress) -> str:
     with scratch.scanning(tile_id) as temporary:
         files = fingerprint.of_files(job.tile, job.config.storage)
         inputs = fingerprint.combined(files)
-        if _committed(folder, job, inputs) or handover.find(folder, tile_id, inputs, job.config_fingerprint):
+        if _committed(folder, job, inputs) or output.find(folder, tile_id, inputs, job.config_fingerprint):
             return inputs
         with (
             folder.staged_handover(tile_id, temporary) as staging,
@@ -252,7 +253,7 @@ def _cut_and_hand_over(job: TileJob, on_progress: OnProgress) -> str:
                     with watch.stage("store"):
                         writer.append(batch)
                     on_progress(progress)
-            handover.write_record(staging, cut_tile, watch)
+            output.write_record(staging, cut_tile, watch)
     return inputs
 
 
@@ -265,16 +266,16 @@ def _score(job: TileJob, inputs: str, on_progress: OnProgress) -> CommitRecord:
     with scratch.scanning(tile_id) as temporary:
         commit = _committed(folder, job, inputs)
         if commit is None:
-            handed = handover.find(folder, tile_id, inputs, job.config_fingerprint)
+            handed = output.find(folder, tile_id, inputs, job.config_fingerprint)
             if handed is None:
-                raise handover.gone(folder, tile_id)
+                raise output.gone(folder, tile_id)
             watch.add(handed.seconds, handed.core_seconds)
             with folder.staged_tile(tile_id, temporary) as staging:
                 size = batch_size(job.config.cutouts, job.provider)
-                batches = watch.each("fetch", handover.batches(folder, handed, temporary, size))
+                batches = watch.each("fetch", output.batches(folder, handed, temporary, size))
                 commit = _scored(job, scorer, handed.tile, batches, staging, watch, on_progress)
             metrics.tile_done(commit)
-        handover.remove(folder, tile_id)
+        output.remove(folder, tile_id)
     return commit
 
 

@@ -24,8 +24,8 @@ from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 from scanner.config import EngineConfig
 from scanner.errors import ScannerError, UnavailableError, UsageError
+from scanner.processes import cores
 from scanner.survey import metrics
-from scanner.survey.scan.machine import cores
 from scanner.survey.workers import transport
 from scanner.survey.workers.transport import (
     CLOSE_SECONDS,

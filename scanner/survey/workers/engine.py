@@ -17,8 +17,8 @@ from typing import Any, Generic
 from scanner.config import EngineConfig, RunConfig
 from scanner.errors import ContentError, UnavailableError, error_with_code
 from scanner.survey import metrics
+from scanner.survey.folder import fingerprint
 from scanner.survey.messages import TileProgress
-from scanner.survey.scan import machine
 from scanner.survey.scan.tile import parallel_scores
 from scanner.survey.workers import cluster
 from scanner.survey.workers.cluster import Cluster
@@ -153,7 +153,7 @@ class _Window(Generic[JobT, OutcomeT]):
         from scanner.survey.workers.worker import PLUGIN_NAME, RunPlugin
 
         self._client.subscribe_topic(self._topic, self._hear)
-        drivers = machine.current_versions(self._job.bundle_fingerprint)
+        drivers = fingerprint.current_versions(self._job.bundle_fingerprint)
         # A worker that only cuts need not be able to open a session.
         anyone_scores = not (self._split and self._on_gpu)
         plugin = RunPlugin(self._job, self._steps, anyone_scores, drivers, self._topic)

@@ -16,8 +16,8 @@ from distributed.core import Status
 from scanner.config import EngineConfig
 from scanner.errors import ContentError, ScannerError
 from scanner.survey import metrics
-from scanner.survey.scan import machine
-from scanner.survey.scan.machine import Versions
+from scanner.survey.folder import fingerprint
+from scanner.survey.folder.fingerprint import Versions
 from scanner.survey.scan.scratch import worker_scratch
 from scanner.survey.workers.steps import Job, Steps, own_job
 from scanner.survey.workers.transport import CLOSE_SECONDS, DASK_FOLDER
@@ -229,11 +229,11 @@ class RunPlugin(WorkerPlugin):
         """What the worker has otherwise than the driver."""
         drivers = Versions.model_validate_json(self._drivers)
         # The libraries first: another version of scanner may not even read the bundle.
-        if found := machine.version_differences(machine.current_versions(drivers.bundle), drivers):
+        if found := fingerprint.version_differences(fingerprint.current_versions(drivers.bundle), drivers):
             return found
         scores = self._anyone_scores or "GPU" in worker.state.total_resources
         bundle = self._steps.prepare(self._job(worker), scores)
-        return machine.version_differences(machine.current_versions(bundle), drivers)
+        return fingerprint.version_differences(fingerprint.current_versions(bundle), drivers)
 
     def _refuse(self, worker: Any, refusal: ScannerError) -> None:
         worker.refusal = refusal

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from scanner.survey.scan.machine import SHARED_LIBRARIES
+from scanner.survey.folder.fingerprint import SHARED_LIBRARIES
 
 ROOT = Path(__file__).parents[3]
 LOCKS = ROOT / "deploy" / "image" / "locks"
@@ -97,7 +97,7 @@ def test_a_lock_has_the_versions_that_the_tests_run_with(name):
 
 
 def test_drivers_and_workers_have_the_same_versions_whatever_they_compute_on():
-    # What scanner.survey.scan.machine compares; ONNX Runtime has a name of its own for each kind of processor.
+    # What scanner.survey.folder.fingerprint compares; ONNX Runtime has a name of its own for each kind of processor.
     def compared(lock):
         runtime = lock.get("onnxruntime", lock.get("onnxruntime-gpu"))
         return {"onnxruntime": runtime} | {name: lock[name] for name in SHARED_LIBRARIES if name != "onnxruntime"}

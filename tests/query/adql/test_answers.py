@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scanner.query.adql.grammar import AdqlError
 from scanner.query.adql.translate import translate
-from scanner.query.adql.tree import AdqlError
 from scanner.query.region import Cone, Polygon, overlapping
 from scanner.sphere import unit_vectors
 

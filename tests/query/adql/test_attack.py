@@ -14,7 +14,7 @@ from made_catalogue import files_of, made_rows
 
 from scanner.catalogue import export
 from scanner.catalogue.hats import write_hats
-from scanner.query.adql.tree import AdqlError
+from scanner.query.adql.grammar import AdqlError
 from scanner.query.catalogue import Catalogue
 from scanner.query.database import OutOfMemoryError, OutOfTimeError, time_limit
 from scanner.query.processes import QueryProcesses

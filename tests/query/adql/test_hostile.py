@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scanner.query.adql.grammar import AdqlError, QueryPlace
 from scanner.query.adql.translate import translate
-from scanner.query.adql.tree import AdqlError, QueryPlace
 
 _WORDS = """
 SELECT FROM WHERE GROUP BY HAVING ORDER TOP OFFSET DISTINCT ALL AS AND OR NOT BETWEEN IN LIKE ILIKE IS NULL TRUE FALSE CAST

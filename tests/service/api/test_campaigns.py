@@ -10,8 +10,8 @@ from scipy.stats import mannwhitneyu
 from scanner.cli.main import scanner
 from scanner.grading.campaign import Campaigns, Plan, Subject
 from scanner.grading.grade import Place
+from scanner.service.security import new_token
 from scanner.service.settings import load
-from scanner.service.tokens import new_token
 
 API = "/api/v1/campaigns"
 

@@ -10,7 +10,7 @@ import pytest
 from astropy.io.votable import parse_single_table
 
 from scanner.catalogue.columns import CATALOGUE_SCHEMA, MEMBER_COLUMNS
-from scanner.interface.similar import similar
+from scanner.interface.opened import similar
 from scanner.service.settings import load
 
 

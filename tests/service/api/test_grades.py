@@ -15,8 +15,8 @@ from waiting import LIMIT_S, wait_for
 
 from scanner.grading.labels import LABEL_SCHEMA
 from scanner.grading.store import SCORE_NAMES, GradeStore, reading
+from scanner.service.security import new_token
 from scanner.service.settings import load
-from scanner.service.tokens import new_token
 
 API = "/api/v1/grades"
 

@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
+from scanner.service.security import new_token
 from scanner.service.settings import load
-from scanner.service.tokens import new_token
 
 
 def test_a_browser_shows_its_token_once(page, make_server, served_run, tmp_path, complaints):

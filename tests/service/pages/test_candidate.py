@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from scanner.catalogue.columns import MEMBER_COLUMNS
 from scanner.records import MEMBERS
-from scanner.report.card import sexagesimal
+from scanner.report.contact_sheet import sexagesimal
 from scanner.service.settings import load
 
 

@@ -5,8 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from scanner.service.security import new_token
 from scanner.service.settings import load
-from scanner.service.tokens import new_token
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_what_nobody_foresaw_is_told_to_the_log_alone(served_run, tmp_path, make
     config = load(None, {"grading.path": str(tmp_path / "grades.sqlite")}, {})
     with make_server(config, served_run) as server:
         secret = served_run / "secret"
-        monkeypatch.setattr("scanner.service.api.collections._density", lambda *_: secret.read_bytes())
+        monkeypatch.setattr("scanner.service.api.candidates._density", lambda *_: secret.read_bytes())
         slug = server.context.collections.default.slug
         answer = server.get(f"/api/v1/collections/{slug}/sky")
     assert answer.status_code == 500

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from scanner.errors import ContentError, InputMissingError
-from scanner.service.tokens import VARIABLE, TokenBook, new_token, parse
+from scanner.service.security import VARIABLE, TokenBook, new_token, parse
 
 
 def written(tmp_path, *lines):

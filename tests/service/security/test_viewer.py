@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
+from scanner.service.security import new_token
 from scanner.service.settings import load
-from scanner.service.tokens import new_token
 
 READER, READER_LINE = new_token("Rita", "read")
 GRADER, GRADER_LINE = new_token("Gwen", "grade")

@@ -19,9 +19,8 @@ from waiting import LIMIT_S, wait_for
 from scanner.query import database
 from scanner.service.context import WorkThreads
 from scanner.service.errors import BadRequestError, BusyError, NotFoundError
-from scanner.service.security import ServiceInstruments
+from scanner.service.security import ServiceInstruments, new_token
 from scanner.service.settings import LimitsConfig, load
-from scanner.service.tokens import new_token
 from scanner.service.vo.tap import FINAL, JobBook
 
 UWS = "{http://www.ivoa.net/xml/UWS/v1.0}"

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from scanner.ensemble.augmentation import ORIENTATIONS
+from scanner.ensemble.preprocessing import ORIENTATIONS
 from scanner.simulation.datasets.cutouts import conditions, galaxy_free, observe, probe
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, draw_scene, object_generator
 

@@ -9,7 +9,7 @@ from tile_jobs import job_of, left_by, run_folder
 from scanner.config import StorageConfig
 from scanner.cutouts.store import CutoutStore
 from scanner.survey.messages import CutOutcome
-from scanner.survey.scan import handover
+from scanner.survey.scan import output
 from scanner.survey.scan.tile import cut_tile, scan_tile, score_tile
 
 UNREACHABLE = StorageConfig(endpoint="http://127.0.0.1:9", retries=0, timeout_s=2.0, anonymous=True)
@@ -148,7 +148,7 @@ PLACES = ("cutting", "before its handover", "after its handover", "scoring", "af
 #: One process whose children each die in another place, so that it imports everything once.
 KILLED = """
 import os, signal, sys
-from scanner.survey.scan import handover
+from scanner.survey.scan import output
 from scanner.survey.messages import TileJob
 from scanner.survey.scan.tile import cut_tile, score_tile
 
@@ -161,12 +161,12 @@ def die_late(progress):
 
 def work(job, place):
     if place == "before its handover":
-        handover.write_record = die
+        output.write_record = die
     cut = cut_tile(job, die if place == "cutting" else lambda _: None)
     if place == "after its handover":
         die()
     if place == "after the commit":
-        handover.remove = die
+        output.remove = die
     score_tile(job, cut, die_late if place == "scoring" else lambda _: None)
 
 for line in sys.argv[1].splitlines():
@@ -222,7 +222,7 @@ def test_through_an_object_store(sky, whole, s3, tmp_path):
     folder = run_folder(job)
     cut = cut_tile(job)
     assert folder.store.exists(f"handover/{job.tile.tile_id}/handover.json")
-    record = handover.find(folder, job.tile.tile_id, cut.input_fingerprint, job.config_fingerprint)
+    record = output.find(folder, job.tile.tile_id, cut.input_fingerprint, job.config_fingerprint)
     # A file of the cutouts is lost on the way.
     folder.store.delete(f"handover/{job.tile.tile_id}/{record.place}/cutouts.zarr/nisp/c")
     assert "has to be cut again" in score_tile(job, cut).temporary.reason

@@ -14,10 +14,10 @@ from waiting import LIMIT_S
 
 from scanner.config import StorageConfig
 from scanner.cutouts.store import CutoutStore
+from scanner.processes import cores
 from scanner.records import ImageRef
 from scanner.storage import open_store
 from scanner.survey.scan import tile
-from scanner.survey.scan.machine import cores
 from scanner.survey.scan.output import TileOutput
 from scanner.survey.scan.scratch import worker_scratch
 from scanner.survey.scan.tile import load_scorer, parallel_scores, prefetch_tile, scan_tile, score_batch

@@ -1,7 +1,7 @@
 import pytest
 
 from scanner.config import EngineConfig
-from scanner.survey.scan.machine import cores
+from scanner.processes import cores
 from scanner.survey.workers.cluster import workers_wanted
 
 ELSEWHERE = {"listen": "tcp://0.0.0.0:8786"}

@@ -13,8 +13,8 @@ from waiting import LIMIT_S, wait_for
 
 from scanner.config import EngineConfig
 from scanner.errors import InputMissingError, UnavailableError, UsageError
-from scanner.survey.scan import machine
-from scanner.survey.scan.machine import Versions
+from scanner.survey.folder import fingerprint
+from scanner.survey.folder.fingerprint import Versions
 from scanner.survey.workers import transport
 from scanner.survey.workers.cluster import connected
 
@@ -181,14 +181,14 @@ def test_a_worker_of_another_version_never_gets_a_tile(standing, bodies, caplog)
 
 def test_what_differs_is_named_with_both_versions():
     driver = Versions(scanner="1.0", python="3.11", bundle="b" * 64, libraries={"numpy": "2.4.0", "zarr": "3.1"})
-    assert machine.version_differences(driver, driver) == ()
+    assert fingerprint.version_differences(driver, driver) == ()
     own = Versions(scanner="1.0", python="3.12", bundle="c" * 64, libraries={"numpy": "2.3.1", "zarr": "3.1"})
-    assert machine.version_differences(own, driver) == (
+    assert fingerprint.version_differences(own, driver) == (
         "python 3.12 where the driver has 3.11",
         "numpy 2.3.1 where the driver has 2.4.0",
         "bundle cccccccccccc where the driver has bbbbbbbbbbbb",
     )
-    assert machine.current_versions("f").libraries.keys() == {"numpy", "onnxruntime", "pyarrow", "zarr"}
+    assert fingerprint.current_versions("f").libraries.keys() == {"numpy", "onnxruntime", "pyarrow", "zarr"}
 
 
 def test_encrypted(authority, tmp_path, bodies):
