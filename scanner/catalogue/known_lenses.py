@@ -13,10 +13,10 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pyarrow as pa
+import scipy
 from astropy.coordinates import Angle
 from astropy.table import Column, Table
 from astropy.utils.exceptions import AstropyWarning
-from scipy.spatial import KDTree
 
 from scanner.catalogue import columns
 from scanner.config import StorageConfig
@@ -74,7 +74,7 @@ class KnownLensMatcher:
         # The last entry is the answer where there is none near.
         self._names = np.asarray([*lenses.name, ""] if lenses else [""], dtype=object)
         self._references = np.asarray([*lenses.reference, ""] if lenses else [""], dtype=object)
-        self._tree = KDTree(unit_vectors(lenses.ra, lenses.dec)) if lenses else None
+        self._tree = scipy.spatial.KDTree(unit_vectors(lenses.ra, lenses.dec)) if lenses else None
 
     def describe(self, rows: pa.Table) -> pa.Table:
         """Add :data:`~scanner.catalogue.columns.KNOWN_COLUMNS` to rows with ``ra`` and ``dec`` in degrees."""

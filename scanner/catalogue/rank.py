@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.spatial import KDTree
+import scipy
 
 from scanner.config import RankedBy
 from scanner.records import Float64, Int64
@@ -75,13 +75,13 @@ class Systems:
         self._reach = chord(radius_arcsec)
         leads = np.ones(len(places), dtype=np.bool_)
         if len(places):
-            pairs = KDTree(places).query_pairs(self._reach, output_type="ndarray")
+            pairs = scipy.spatial.KDTree(places).query_pairs(self._reach, output_type="ndarray")
             # By the better of the two: whether that one leads is settled when its turn comes.
             for better, worse in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].tolist():
                 if leads[better]:
                     leads[worse] = False
         self._ranks = ranks[leads]
-        self._tree = KDTree(places[leads]) if leads.any() else None
+        self._tree = scipy.spatial.KDTree(places[leads]) if leads.any() else None
 
     def of(self, ra: Float64, dec: Float64, ranks: Int64) -> Int64:
         """Rank of the leader of each object's system, (N,) int64: its own where it leads, or no leader is near."""

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import scipy.fft
+import scipy
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.ndimage import fourier_shift, map_coordinates
 
 from scanner.errors import TileError
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, BandFiles, Float32, Float64, ImageRef, ResamplingMethod
@@ -173,9 +171,9 @@ def resample(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid, top: int, left: int, 
     if not good.all():
         pixels = _fill(pixels, good)
     order = SPLINE_ORDER if samples < _FINE_SAMPLES else FINE_SPLINE_ORDER
-    coefficients = ndimage.spline_filter(pixels, order, output=np.float32, mode="mirror")
+    coefficients = scipy.ndimage.spline_filter(pixels, order, output=np.float32, mode="mirror")
     values = np.empty(x.shape, dtype=np.float32)
-    ndimage.map_coordinates(coefficients, (y, x), output=values, order=order, mode="mirror", prefilter=False)
+    scipy.ndimage.map_coordinates(coefficients, (y, x), output=values, order=order, mode="mirror", prefilter=False)
     if not (good.all() and usable.all()):
         values[~_all_four_good(good, x, y)] = np.nan
     values *= area
@@ -222,7 +220,7 @@ def _interpolation_matrix(nodes: Float64, points: Float64) -> Float64:
 
 def _fill(pixels: Float32, good: NDArray[np.bool_]) -> Float32:
     """Fill holes and what lies beyond the edges with the nearest good pixel, so that the spline does not ring."""
-    row, column = ndimage.distance_transform_edt(~good, return_distances=False, return_indices=True)
+    row, column = scipy.ndimage.distance_transform_edt(~good, return_distances=False, return_indices=True)
     return np.asarray(pixels[row, column])
 
 
@@ -442,7 +440,7 @@ def _resampled_rms(mosaic: Mosaic, wcs: WCS, step: int, top: int, left: int, siz
     nodes = lattice_positions(mosaic, wcs, step, top, left, size)
     y, x = (np.linspace(0, len(side) - 1, n) for side, n in zip((nodes[0], nodes[0].T), size, strict=True))
     lattice = np.stack(np.meshgrid(y, x, indexing="ij"))
-    at_x, at_y = (map_coordinates(np.nan_to_num(one, nan=-1e9), lattice, order=1) for one in nodes)
+    at_x, at_y = (scipy.ndimage.map_coordinates(np.nan_to_num(one, nan=-1e9), lattice, order=1) for one in nodes)
     rms = np.full(size, np.nan, dtype=np.float32)
     window = window_around(mosaic, *nodes)
     if window is None:
@@ -525,7 +523,7 @@ def centred(psf: Float64) -> Float64:
     # The centroid of the core: far wings are noise.
     inner = padded * (padded > 0.02 * padded.max())
     shift = [-float(inner.sum(axis=1 - k) @ axis / inner.sum()) for k in range(2)]
-    return np.asarray(scipy.fft.ifft2(fourier_shift(scipy.fft.fft2(padded), shift)).real)
+    return np.asarray(scipy.fft.ifft2(scipy.ndimage.fourier_shift(scipy.fft.fft2(padded), shift)).real)
 
 
 def matching_kernel(psf: Float64, wanted: Float64) -> tuple[Float64, float]:

@@ -9,13 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import scipy
 import sep
 from astropy.coordinates import SkyCoord
 from astropy.wcs import NoConvergence
 from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from scanner.config import SAME_ID_RADIUS_ARCSEC, TargetsConfig
 from scanner.errors import TileError
@@ -99,7 +98,8 @@ class Near:
         known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
         near = np.zeros(len(x), dtype=np.bool_)
         if len(known) and len(self.x):
-            distance, _ = cKDTree(np.stack([self.x, self.y], axis=1)).query(np.stack([x[known], y[known]], axis=1))
+            tree = scipy.spatial.cKDTree(np.stack([self.x, self.y], axis=1))
+            distance, _ = tree.query(np.stack([x[known], y[known]], axis=1))
             near[known] = distance <= self.radius_pixels
         return near
 
@@ -558,8 +558,8 @@ def _smooth(cells: Float64) -> Float64:
     empty = np.isnan(cells)
     if empty.all():
         return cells
-    nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
-    return np.asarray(ndimage.median_filter(cells[tuple(nearest)], size=3, mode="nearest"), dtype=np.float64)
+    nearest = scipy.ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
+    return np.asarray(scipy.ndimage.median_filter(cells[tuple(nearest)], size=3, mode="nearest"), dtype=np.float64)
 
 
 def _interpolate(cells: Float64, y: Float64, x: Float64, rows: Float64, columns: Float64) -> Float32:

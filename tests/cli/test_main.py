@@ -128,9 +128,12 @@ def test_debug_shows_where(capsys):
     assert "Traceback" in err
 
 
-def test_the_scan_path_imports_no_training_library():
+def test_the_scan_path_imports_no_training_library_and_a_run_starts_without_what_few_tiles_need():
     program = (
-        "import sys\nimport scanner.cli.run, scanner.cli.simulate\n"
+        "import sys\nimport scanner.survey.run, scanner.survey.workers.worker\n"
+        "slow = {'matplotlib', 'pandas', 'scipy.fft', 'scipy.ndimage', 'scipy.spatial'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+        "import scanner.cli.run, scanner.cli.simulate\n"
         "heavy = {'torch', 'onnx', 'openTSNE', 'skimage'} & set(sys.modules)\nassert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
