@@ -157,7 +157,8 @@ class EngineConfig(Record):
     tls_cert: str | None = Field(None, description="This process's certificate (PEM).")
     tls_key: str | None = Field(None, description="This process's private key (PEM).")
     insecure: bool = Field(
-        False, description="Let workers come over a network without TLS: whoever reaches a port can run code on these machines."
+        False,
+        description="Let workers come over a network without TLS: anyone who reaches a port can run code there.",
     )
     metrics_port: int | None = Field(None, ge=0, le=65535, description="Port of this process's Prometheus metrics; none: none.")
     metrics_address: str | None = Field(

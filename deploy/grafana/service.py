@@ -61,7 +61,7 @@ def rows() -> Rows:
                 "timeseries",
                 "Answers by status",
                 "reqps",
-                "401 are readers without a token, 429 those who ask too often, 503 requests that were told to come again.",
+                "401 are readers without a token, 429 those who ask too often, 503 requests that found the queue full.",
                 {"{{status}}": f"sum by (status) (rate({requests}[{RATE}]))"},
                 12,
                 stacked=True,

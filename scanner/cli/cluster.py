@@ -29,8 +29,8 @@ def scheduler(
 ) -> None:
     """Bring runs (`scanner run --scheduler`) and workers (`scanner worker`) together, one run at a time, until told to stop.
 
-    Without certificates whoever reaches the port can make the workers run anything: beyond this machine it listens so only with
-    --insecure, on a network of its own.
+    Without certificates anyone who reaches the port can make the workers run anything: beyond this machine it listens so only
+    with --insecure, on a network of its own.
     """
     from scanner.survey.workers.standing import serve_scheduler
     from scanner.survey.workers.transport import certificates, refuse_open_door

@@ -257,7 +257,7 @@ def campaign() -> None:
     help="Of --order queue: probable, uncertain, different and random ones.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of chance; keep it from graders [default: drawn].")
-@click.option("--grader", "graders", multiple=True, help="Who may take part; may be repeated [default: whoever may grade].")
+@click.option("--grader", "graders", multiple=True, help="Who may take part; may be repeated [default: all graders].")
 @click.option("--votes", type=click.IntRange(1, 100), default=3, show_default=True, help="Wanted of each object.")
 @click.option("--blind", is_flag=True, help="Close the catalogue to these graders as long as the campaign is open.")
 @click.option("--until", type=click.DateTime(), help="Hand nothing out after this time, UTC.")

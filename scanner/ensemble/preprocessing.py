@@ -225,7 +225,7 @@ class SecondLook(Record):
 
     log_odds_above: float = Field(
         allow_inf_nan=False,
-        description="Calibrated log-odds, at the sky's prevalence, from which an object is looked at again.",
+        description="Calibrated log-odds, at the sky's prevalence, from which an object is scored in all orientations.",
     )
     share: float = Field(gt=0, lt=1, description="Share of the calibration set's non-lenses for which that was so.")
     members: tuple[MemberName, ...] | None = Field(

@@ -369,7 +369,7 @@ def compare_bundles(
         A bundle, a tile or a list cannot be read.
     """
     if n_recoloured == 1:
-        raise UsageError("--source-colours: how far one lens alone is typical cannot be told; give two or more, or none.")
+        raise UsageError("--source-colours: one lens alone gives no interval; give two or more, or none.")
     how = scoring or Scoring()
     named = named_sets([*datasets, *real])
     pairs = list(named.items())

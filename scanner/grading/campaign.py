@@ -51,10 +51,10 @@ _COLUMNS = ("run", "tile_id", "target_id", "name", "ra", "dec", "p_calibrated", 
 class Plan(Record):
     """What a campaign is.
 
-    ``selection``: which objects, in words. ``graders``: who may take part; empty: whoever may grade. ``votes``: wanted of
+    ``selection``: which objects, in words. ``graders``: who may take part; empty: all graders. ``votes``: wanted of
     different graders for each object. ``blind``: the catalogue is closed to its graders until the campaign is. ``rate``: share
-    of known answers in what a grader gets. ``feedback``: a grader is told the answer after a vote on it. ``until``: after this
-    nothing is handed out. ``seed``: of everything that chance decides; who knows it could tell known answers.
+    of known answers in what a grader gets. ``feedback``: a grader sees the answer after a vote on it. ``until``: after this
+    nothing is handed out. ``seed``: of everything that chance decides; anyone who knows it can recognise known answers.
     """
 
     name: str = Field(pattern=_NAME)
@@ -122,10 +122,10 @@ class Vote:
 
 
 class NewCampaign(Record):
-    """What a campaign shall be, as whoever leads it says; see :class:`Plan` and :func:`choose`.
+    """What a campaign shall be, as its leader says; see :class:`Plan` and :func:`choose`.
 
     ``cone``: 'RA DEC RADIUS', a part of the sky. ``names``: of objects, instead of ``top`` or ``sql``. ``order``: none, random
-    where anything must not be told by it. ``seed``: drawn where there is none. ``mix``: of the order ``queue``.
+    where the order must reveal nothing. ``seed``: drawn where there is none. ``mix``: of the order ``queue``.
     """
 
     name: str = Field(pattern=_NAME)
@@ -498,7 +498,7 @@ class Campaigns:
         Raises
         ------
         UsageError
-            The grader was handed nothing of this name, or has voted on it and been told the answer.
+            The grader was handed nothing of this name, or has voted on it and seen the answer.
         """
         with writing(self._path) as opened:
             found = _handout(opened, name, grader, handout)

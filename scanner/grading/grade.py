@@ -99,7 +99,7 @@ class Entry(Record):
 class NewGrade(Record):
     """A grade that somebody gives; the comment is plain text.
 
-    ``key``: chosen by whoever sends it; what comes again under the same key, because its answer was lost, is kept once.
+    ``key``: chosen by the sender; a grade sent twice under the same key, because its answer was lost, is kept once.
     ``grader``: who gave it, where it may be sent when somebody else has sat down at the machine.
     """
 

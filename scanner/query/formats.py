@@ -256,5 +256,5 @@ def _hub() -> tuple[str, str]:
         raise UnavailableError(_NO_HUB) from None
     known = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     if not {"samp.secret", "samp.hub.xmlrpc.url"} <= known.keys():
-        raise UnavailableError(f"{path}: is no lock-file of a SAMP hub; start TOPCAT or Aladin anew.")
+        raise UnavailableError(f"{path}: is no lock-file of a SAMP hub; start TOPCAT or Aladin again.")
     return known["samp.secret"], known["samp.hub.xmlrpc.url"]

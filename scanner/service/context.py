@@ -415,7 +415,7 @@ class _Answer:
 
 
 def bounded(pieces: Iterator[bytes], most_bytes: int) -> Iterator[bytes]:
-    """Pieces of an answer; one that grows too long is told so where it made the last piece, and can end well.
+    """Pieces of an answer; one that grows too long gets an error at its last piece, and can still end properly.
 
     Raises
     ------

@@ -124,7 +124,7 @@ def of_grades(function: Callable[..., Result], *args: object) -> Result:
     except ScannerError as error:
         logger.error("%s", error)
         raise ServiceError(
-            "The file of grades cannot be used; whoever runs this service finds the reason in its log."
+            "The file of grades cannot be used; the operator of the service finds the reason in its log."
         ) from None
 
 

@@ -71,7 +71,7 @@ class LimitsConfig(Record):
     memory_mb: int = Field(1024, ge=64, description="Memory of all queries together, in MB; each worker has an equal part.")
     threads: int = Field(2, ge=1, description="Threads of one query.")
     workers: int = Field(4, ge=1, description="Requests that are worked on at a time; others wait.")
-    queue: int = Field(64, ge=0, description="Requests that may wait; more are told to come again.")
+    queue: int = Field(64, ge=0, description="Requests that may wait; more are refused, with a time to try again.")
     requests_per_minute: int = Field(1200, ge=0, description="Requests of one client a minute, on average; 0: no limit.")
     burst: int = Field(400, ge=1, description="Requests that a client may make at once.")
     body_kb: int = Field(256, ge=1, description="Largest body of a request, in kB.")

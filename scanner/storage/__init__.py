@@ -1,7 +1,7 @@
 """Files by key, on a disk or on an object store: what a run reads and writes, wherever it lies.
 
-A location is a local path or a URL such as ``s3://bucket/folder`` (:data:`scanner.storage.contract.SCHEMES`). Whoever holds a
-:class:`Store` need not know which it is; :mod:`scanner.storage.contract` says what every store promises.
+A location is a local path or a URL such as ``s3://bucket/folder`` (:data:`scanner.storage.contract.SCHEMES`). Code that holds
+a :class:`Store` need not know which it is; :mod:`scanner.storage.contract` says what every store promises.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who holds a folder of an object store: an object that its holder writes anew as long as it lives."""
+"""Who holds a folder of an object store: an object that its holder renews as long as it lives."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def _commit(folder: RunFolder, record: RunRecord, tile_id: str) -> CommitRecord:
     return commit
 
 
-#: Told how many of how many tiles are read.
+#: Called with the tiles read so far and all tiles.
 Progress = Callable[[int, int], None]
 
 

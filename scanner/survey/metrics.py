@@ -160,7 +160,7 @@ def memory_limit(n_bytes: int) -> None:
 
 
 def disk(name: Disk, folder: Path) -> None:
-    """Watch the file system of a folder that is there: its free bytes are read when the page is."""
+    """Report the file system of an existing folder: its free bytes are read when the page is."""
     if _process is not None and name in DISKS:
         _process.watch_disk(name, folder)
 

@@ -105,7 +105,7 @@ class MetricsPage:
         self._thread.join()
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Two Prometheus servers that watch the same processes are two readers.
+        # Two Prometheus servers that read the same processes are two readers.
         reader = (environ["REMOTE_ADDR"], environ.get("HTTP_USER_AGENT", ""))
         requested = time.monotonic()
         content: Iterable[bytes] = self._page(environ, start_response)

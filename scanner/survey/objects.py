@@ -566,7 +566,7 @@ def _changed_inputs(tile: Tile, found: FoundObject, storage: StorageConfig, anyw
     told = f"{', '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed since tile {tile.tile_id} was scanned"
     if not anyway:
         raise ContentError(
-            f"{told}, so nothing can be said of the run; bring the old state back, or see with --anyway what comes of this one."
+            f"{told}, so the comparison would say nothing of the run; restore the old files, or compare with these by --anyway."
         )
     yield f"inputs: {told}"
 

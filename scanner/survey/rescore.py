@@ -246,7 +246,7 @@ def _best(folder: RunFolder) -> pa.Table:
 def _moved(before: pa.Table, after: pa.Table, radius_arcsec: float) -> pa.Table:
     """Both lists side by side, an object a row: by its rank after, then before.
 
-    Another tile's row may stand for an object now, so that rows are told by their place on the sky.
+    Another tile's row may stand for an object now, so that rows are matched by their place on the sky.
     """
     places = (table[axis].to_numpy() for table in (after, before) for axis in ("ra", "dec"))
     distance_arcsec, partner = nearest(*places)

@@ -40,7 +40,7 @@ def served_metrics(
     members
         That are to be trained.
     out
-        Folder of the runs, whose disk is watched.
+        Folder of the runs, whose free disk space is reported.
 
     Raises
     ------

@@ -329,7 +329,7 @@ def _asking(connection: DuckDBPyConnection) -> Iterator[None]:
     except duckdb.OutOfMemoryException:
         raise AdqlError("the answer needs more memory than there is; ask for a smaller part, or without ORDER BY") from None
     except duckdb.IOException:
-        raise ContentError("The catalogue's files cannot be read; tell whoever runs this service.") from None
+        raise ContentError("The catalogue's files cannot be read; report this to the operator of the service.") from None
     except (duckdb.Error, pa.ArrowException):
         raise AdqlError("the query cannot be answered; ask for it in simpler parts") from None
 

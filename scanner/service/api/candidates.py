@@ -340,7 +340,7 @@ class TableQuery(ListQuery):
 class CandidatePage(Record):
     """A page of a list; ``next`` is null on the last page, ``total`` and ``graded`` on all but the first.
 
-    ``graded``: how many of them all whoever asks has graded; null where they have no name, or the lists are too long to tell.
+    ``graded``: how many of all of them the viewer has graded; null where they have no name, or the lists are too long to tell.
     """
 
     items: list[Item]
@@ -555,7 +555,7 @@ def router(context: Context) -> APIRouter:
         )
 
     def graded_by(collection: Collection, who: Viewer, wanted: ListQuery) -> ByGrader | None:
-        """What the viewer has graded, where that is asked for or has to be told."""
+        """What the viewer has graded, where the request asks for it or the answer needs it."""
         if who.name is None:
             return ByGrader(wanted=wanted.graded) if wanted.graded != "any" else None
         mine = by_grader(collection, context.grades, who.name, wanted.graded)

@@ -258,7 +258,7 @@ LEAST_HANDED, MOST_HANDED = 8, 24
 class CampaignView(Record):
     """A campaign as somebody may see it.
 
-    ``takes_part``: it hands objects to whoever asks; ``leads``: they may pause, resume and close it; ``n_mine``: their votes.
+    ``takes_part``: it hands objects to the viewer; ``leads``: they may pause, resume and close it; ``n_mine``: their votes.
     The numbers from ``n_objects`` on are null to graders of a campaign with known answers: a count that a vote does not move
     would tell which vote that was.
     """
@@ -282,7 +282,7 @@ class CampaignView(Record):
 
 
 class CampaignList(Record):
-    """All campaigns, the youngest first; ``may_begin``: whether whoever asks may begin another."""
+    """All campaigns, the youngest first; ``may_begin``: whether the viewer may begin another."""
 
     campaigns: tuple[CampaignView, ...]
     may_begin: bool
@@ -330,7 +330,7 @@ class HandedOut(Record):
 
 
 class KeptVote(Record):
-    """A vote that was kept; ``answer``: what was known of the object before, where graders are told."""
+    """A vote that was kept; ``answer``: what was known of the object before, where graders are shown it."""
 
     grade: Grade
     answer: Literal["lens", "other"] | None

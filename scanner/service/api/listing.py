@@ -54,7 +54,7 @@ else:
     SortColumn = Literal[SORTS]
 #: Longer ones are none of ours: the longest ids of runs and tiles make 400 characters.
 MAX_CURSOR_LENGTH = 800
-#: The longest list of which it is told what somebody has graded.
+#: The longest list for which the answer says what the viewer has graded.
 MOST_GRADED = 100_000
 #: A number that JSON and single precision have.
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e30, le=1e30)]
@@ -145,7 +145,7 @@ class ListQuery(Record):
     candidates: bool = Field(False, description="Only candidates: at or above the threshold.")
     verdict: Verdict | None = Field(None, description="Only objects whose lens model says so.")
     objects: bool = Field(False, description="All objects of the catalogue, scored or not, not only the best by rank.")
-    graded: Graded = Field("any", description="Only what whoever asks has graded (yes), or has not (no).")
+    graded: Graded = Field("any", description="Only what the viewer has graded (yes), or has not (no).")
 
     def selection(self, blindness: Blindness, who: Viewer) -> Selection:
         """The rows and their order; by default by rank, or by place where the grader is blind.
@@ -502,7 +502,7 @@ def _schema(columns: Sequence[Column], more: Mapping[str, Any], optional: Sequen
 
 _OBJECT = {
     "id": {"type": "string", "description": "run/tile_id/target_id: unique wherever objects of several runs meet"},
-    "grade": {"type": ["string", "null"], "description": "The grade that whoever asks has given it"},
+    "grade": {"type": ["string", "null"], "description": "The grade that the viewer has given it"},
     "withheld": {"type": "boolean", "description": "Whether its scores are null because grading is blind"},
 }
 

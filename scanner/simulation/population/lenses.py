@@ -149,7 +149,7 @@ _GALAXIES_TRIED = 6
 
 def quasar_lens(rng: Generator, options: Options) -> LabelledObject:
     """A galaxy and a quasar behind it with at least two images bright enough to be told apart from it."""
-    # Only single galaxies: a group's images of a point lie too far apart to be told for one source's.
+    # Only single galaxies: a group's images of a point lie too far apart to be recognised as one source's.
     options = options.model_copy(update={"wide": False, "survey": options.survey or options.wide})
     faintest = flux(SURVEY_FAINTEST_SECOND if options.survey else FAINTEST_SECOND, "VIS")
     quad = bool(rng.random() < QUADS)

@@ -140,7 +140,7 @@ def _check(folder: RunFolder, tile: Tile, expected: str, storage: StorageConfig)
     try:
         files = fingerprint.of_files(tile, storage)
     except TileError as error:
-        reason = f"{error} It was scanned before, but whether from these files cannot be told: left out of the results."
+        reason = f"{error} It was scanned before, but it is unknown whether from these files: left out of the results."
         return FailedTile(tile_id=tile.tile_id, reason=reason)
     if fingerprint.combined(files) == expected:
         return None
