@@ -264,7 +264,7 @@ def test_a_grade_that_cannot_be_kept_is_told_without_the_file(served, listed_ids
     answer = give(served, listed_ids[0], "A")
     assert answer.status_code == 500
     assert "grades.sqlite" not in answer.text
-    assert "whoever runs this service" in answer.json()["error"]["message"]
+    assert "the operator of the service" in answer.json()["error"]["message"]
 
 
 def test_where_grading_is_off_a_graders_token_reads(served_run, make_server, tmp_path, listed_ids):
