@@ -70,9 +70,9 @@ style: install
 types: install
 	$(BIN)/mypy
 
-# Three files of tests at a time, for two cores: a third of its time a test waits for something else than the processor.
+# Four files of tests at a time, for two cores: a third of its time a test waits for something else than the processor.
 # By default files of few tests, which are the longest, would come last, and leave the others idle.
-PROCESSES ?= 3
+PROCESSES ?= 4
 unit: install
 	$(BIN)/pytest --numprocesses=$(PROCESSES) --dist=loadfile --no-loadscope-reorder
 
