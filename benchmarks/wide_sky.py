@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from companions import AS_BRIGHT_AS_ARCS, neighbours
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
@@ -56,9 +57,7 @@ def scores(bundle: Bundle, dataset: LabelledSet, cache: Path) -> Float64:
 
     parts = np.split(np.arange(len(dataset)), range(PART, len(dataset), PART))
     kept = [kept_array(folder / f"{number:06d}.npy", (len(rows),), partial(scored, rows)) for number, rows in enumerate(parts)]
-    probability = np.nan_to_num(np.concatenate(kept).astype(np.float64))
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(probability) - np.log1p(-probability))
+    return np.asarray(logit(np.nan_to_num(np.concatenate(kept).astype(np.float64))))
 
 
 def with_companion(dataset: LabelledSet) -> NDArray[np.bool_]:
