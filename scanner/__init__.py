@@ -40,6 +40,7 @@ _HOMES = {
     "plan": "scanner.interface.scan",
     "prepare": "scanner.interface.prepare",
     "recover": "scanner.interface.recovery",
+    "quantise": "scanner.interface.bundle",
     "regrid": "scanner.interface.bundle",
     "rescore": "scanner.interface.scan",
     "scan": "scanner.interface.scan",

@@ -1,4 +1,4 @@
-from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, score, set_cascade
+from scanner.interface.bundle import add_member, evaluate, load_bundle, quantise, regrid, score, set_cascade
 from scanner.interface.model import export_model, model
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, features, merge, open, similar  # noqa: A004
@@ -33,6 +33,7 @@ __all__ = [
     "open",
     "plan",
     "prepare",
+    "quantise",
     "recover",
     "regrid",
     "rescore",

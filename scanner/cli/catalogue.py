@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 from scanner import config as configuration
-from scanner.cli.output import standard_output
+from scanner.cli.output import WholeSentences, standard_output
 from scanner.interface.opened import Survey, merged_survey
 from scanner.interface.progress import counted
 from scanner.storage import join
@@ -20,7 +20,7 @@ endpoint_option = click.option("--endpoint", help="URL of an S3-compatible serve
 anonymous_option = click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def catalogue() -> None:
     """Make one catalogue of many runs, every object once, in versions that never change."""
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from scanner.cli.output import storage_options
+from scanner.cli.output import WholeSentences, storage_options
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
 from scanner.interface.opened import Run
@@ -86,7 +86,7 @@ def candidate(
     click.echo(f"Look at {explained.page}")
 
 
-class BundleOrCandidate(click.Group):
+class BundleOrCandidate(WholeSentences):
     """Takes a first word that is no command for the run folder of :attr:`default`: ``scanner explain OUT CANDIDATE_ID``."""
 
     default = "candidate"
@@ -152,7 +152,7 @@ def figures_(
     seed: int,
     threads: int | None,
 ) -> None:
-    """Draw figures 7, 8 and 11 to 17 of Wilde et al. (2022) for BUNDLE (default: the one that ships with scanner).
+    """Draw figures 7, 8 and 11 to 17 of the paper for BUNDLE (default: the one that ships with scanner).
 
     Shown are the first objects of the sets, whatever the networks say of them. Under each figure stands how it was made, the
     authors' settings beside ours. Fig. 16 takes an hour of one core, most of it for OU-200.

@@ -12,7 +12,7 @@ import click
 from pydantic import ValidationError
 
 from scanner import config as configuration
-from scanner.cli.output import in_sections
+from scanner.cli.output import WholeSentences, in_sections
 from scanner.errors import InputMissingError, UsageError
 from scanner.grading.grade import GRADES, SETTLED_ABOVE, SETTLED_BELOW
 from scanner.grading.queue import DEFAULT_MIX, REASONS, Mix
@@ -50,7 +50,7 @@ _config = click.option(
 )
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def grades() -> None:
     """What graders said in the pages of 'scanner serve'."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from scanner.cli.output import endpoint_option, provider_option, standard_output, storage_of, threads_option
+from scanner.cli.output import WholeSentences, endpoint_option, provider_option, standard_output, storage_of, threads_option
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle, Metric, lost_at
 from scanner.ensemble.bundles import POINTERS, PublishedBundle, PublishedBundles
@@ -21,7 +21,7 @@ from scanner.ensemble.embedding_grid import CELLS, PAPER_RULE, Embedded, GridRul
 from scanner.ensemble.preprocessing import SCALINGS, Scaling
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError, importing
-from scanner.interface.bundle import add_member, evaluate, load_bundle, set_cascade
+from scanner.interface.bundle import add_member, evaluate, load_bundle, quantise, set_cascade
 from scanner.interface.bundle import regrid as regridded
 from scanner.processes import sigterm_interrupts
 from scanner.records import BANDS, MEMBERS, MemberName
@@ -220,7 +220,7 @@ def _table(*header: str, numbers: int = 0, prose: str | None = None) -> Table:
     return table
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def models() -> None:
     """Look after bundles: folders that hold a trained ensemble, its grid, calibration, threshold and figures.
 
@@ -243,7 +243,7 @@ for command in (publish, promote, rollback):
 def import_published(
     folder: Path, out: Path, data: Path | None, provider: str, threads: int, seed: int, paper: bool, **given: Any
 ) -> None:
-    """Make a bundle of the state dicts that Wilde et al. (2022) published, which lie in FOLDER.
+    """Make a bundle of the weights that the authors of the paper published, state dicts in FOLDER.
 
     Their training set is not public. With --data, a training set (see 'scanner simulate dataset'), grid, calibration and
     threshold are made from that one; without, objects are ranked and judged by the mean of the seven probabilities.
@@ -480,6 +480,54 @@ def cascade(
     console.print(f"{made.path}: bundle {made.manifest.name} {made.manifest.version}. Use it with --bundle {made.path}")
 
 
+@models.command("quantise")
+@click.argument("bundle")
+@click.option("--data", required=True, multiple=True, help="Labelled set that it has not seen, a folder or s3://…; repeat.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new bundle.")
+@click.option("--version", help="Of the new bundle [default: the old one's with +int8].")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of objects that set the ranges.")
+@endpoint_option
+@provider_option
+@threads_option
+def quantise_(
+    bundle: str,
+    data: tuple[str, ...],
+    out: Path,
+    version: str | None,
+    seed: int,
+    endpoint: str | None,
+    provider: str,
+    threads: int,
+) -> None:
+    """Have the networks of BUNDLE compute in 8-bit integers, in a new bundle, and measure what that changes.
+
+    It scores in about half of the time, on processors with VNNI (all Intel and AMD servers since 2019 and 2022). Screen,
+    calibration, grid and thresholds stay as they are.
+    """
+    console = standard_output()
+    with sigterm_interrupts():
+        made = quantise(
+            bundle,
+            data,
+            out,
+            version=version,
+            seed=seed,
+            provider=provider,
+            threads=threads,
+            endpoint=endpoint,
+            report=lambda text: console.print(text),
+        )
+    table = _table("lenses of", "lenses", "non-lenses", "at FPR", prose="change of recall, 95% interval")
+    for change in made.changes:
+        interval = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+        table.add_row(
+            change.set, f"{change.n_pos:,}", f"{change.n_neg:,}", change.metric.removeprefix("recall_change_"), interval
+        )
+    console.print(table)
+    manifest = made.bundle.manifest
+    console.print(f"{made.bundle.path}: bundle {manifest.name} {manifest.version}. Use it with --bundle {made.bundle.path}")
+
+
 @models.command()
 @click.argument("bundle", required=False)
 def verify(bundle: str | None) -> None:
@@ -540,6 +588,7 @@ def show(bundle: str | None) -> None:
         ("trained on", ", ".join(manifest.trained_on) or "unknown"),
         ("lens share", "unknown" if manifest.class_prior is None else f"{manifest.class_prior:.0%} of the training set"),
         ("scaling", manifest.preprocessing),
+        ("arithmetic", manifest.arithmetic),
         ("embedding", _embedding(found)),
         ("calibration", _calibration(found)),
         ("second look", _second_look(found)),

@@ -43,6 +43,18 @@ def in_sections(sections: Mapping[str, Sequence[str]]) -> type[click.Command]:
     return Sectioned
 
 
+class WholeSentences(click.Group):
+    """A group whose help gives the first sentence of every command whole, where click would cut it off at the line's end."""
+
+    group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands."""
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(200)) for name, one in commands if one is not None])
+
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from scanner.cli.output import at_least
+from scanner.cli.output import WholeSentences, at_least
 from scanner.errors import UsageError
 from scanner.interface import prepare as interface
 from scanner.labels.table import PRESETS, Purpose
@@ -87,7 +87,7 @@ def prepare(
     return 0
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def labels() -> None:
     """Labels that others gave: published tables, votes of volunteers, lists of one's own."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from scanner.cli import output
-from scanner.cli.output import in_sections
+from scanner.cli.output import WholeSentences, in_sections
 from scanner.errors import OutputError, UsageError
 from scanner.grading.grade import NAME, Role
 from scanner.processes import sigterm_interrupts
@@ -150,7 +150,7 @@ def _url(context: Context, listening: socket.socket) -> str:
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def tokens() -> None:
     """Make tokens for 'scanner serve --tokens FILE'."""
 

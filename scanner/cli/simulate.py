@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from scanner.cli.output import at_least, processes
+from scanner.cli.output import WholeSentences, at_least, processes
 from scanner.errors import TileError, UsageError
 from scanner.interface import simulate as interface
 from scanner.interface.progress import counted
@@ -219,7 +219,7 @@ def euclidise(
     return TileError.exit_code if made.failed else 0
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def simulate() -> None:
     """Draw simulated Euclid-like images, with the truth beside them."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from scanner.cli import output
-from scanner.cli.output import endpoint_option, provider_option, standard_output, storage_of
+from scanner.cli.output import WholeSentences, endpoint_option, provider_option, standard_output, storage_of
 from scanner.interface import train as interface
 from scanner.interface.train import HOURS, N_OBJECTS, adapt, learn
 from scanner.processes import sigterm_interrupts
@@ -174,7 +174,7 @@ def training_options(command: Command) -> Command:
     return command
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def train() -> None:
     """Train the seven networks on labelled datasets, and make a bundle of them."""
 

@@ -64,6 +64,8 @@ CARD_FILE = "MODEL_CARD.md"
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+#: What convolutions compute in; ``int8``: see :mod:`scanner.training.quantised`.
+Arithmetic = Literal["float32", "int8"]
 
 
 #: Name of a member beyond the paper's seven; its probability is the column ``p_NAME``.
@@ -200,6 +202,7 @@ class BundleManifest(SealedRecord):
     """Everything about a bundle but its numbers.
 
     ``licence``: of the weights, as an SPDX expression (https://spdx.org/licenses); none where nobody has said.
+    ``arithmetic``: what convolutions compute in.
     ``class_prior``: share of lenses in training, none where unknown. ``second_look``: none where every object is scored as it
     is. ``screen``: none where all members score every object. ``trained_on``: fingerprints of the sets that any of its training
     has seen, its grid's and that of bundles that it began from included, or ``drawn:PRESET:SEED:N`` of sets that were drawn
@@ -216,6 +219,7 @@ class BundleManifest(SealedRecord):
     licence: Licence | None = None
     members: tuple[MemberEntry, ...]
     preprocessing: Preprocessing
+    arithmetic: Arithmetic = "float32"
     class_prior: float | None = Field(None, gt=0, lt=1)
     calibration: AnyCalibration
     second_look: SecondLook | None = None
@@ -525,6 +529,7 @@ class BundleContent:
     members: Sequence[MemberEntry]
     preprocessing: Preprocessing
     model: bytes
+    arithmetic: Arithmetic = "float32"
     trained_on: Sequence[str] = ()
     calibration: Calibration | MeanProbability = field(default_factory=MeanProbability)
     class_prior: float | None = None
@@ -552,6 +557,7 @@ class BundleContent:
             licence=self.licence,
             members=tuple(self.members),
             preprocessing=self.preprocessing,
+            arithmetic=self.arithmetic,
             class_prior=self.class_prior,
             calibration=self.calibration,
             second_look=self.second_look,
@@ -577,6 +583,7 @@ def content_of(bundle: Bundle) -> BundleContent:
         members=manifest.members,
         preprocessing=manifest.preprocessing,
         model=bundle.model,
+        arithmetic=manifest.arithmetic,
         trained_on=manifest.trained_on,
         calibration=bundle.calibration,
         second_look=manifest.second_look,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import platform
 import resource
 import sys
 import time
@@ -71,6 +72,8 @@ BATCH: Mapping[Provider, int] = {"cpu": 1, "openvino": 1, "openvino-bfloat16": 1
 #: Where the processor's instructions stand, and those that compute in bfloat16.
 PROCESSOR = Path("/proc/cpuinfo")
 BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
+#: Those that add products of 8-bit integers without overflow. Others than x86 need none.
+VNNI = frozenset({"avx_vnni", "avx512_vnni"})
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "vis": (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS),
     "nisp": (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
@@ -425,10 +428,15 @@ def open_session(
     if provider != "auto" and provider not in PROVIDERS:
         raise UsageError(f"provider {provider!r} is unknown; choose auto, {', '.join(PROVIDERS)}.")
     available = onnxruntime.get_available_providers()
-    if provider == "openvino-bfloat16" and ONNX_NAME["openvino"] in available and not _computes_bfloat16():
+    if provider == "openvino-bfloat16" and ONNX_NAME["openvino"] in available and not _has_some_of(BFLOAT16):
         raise UsageError(
             "provider 'openvino-bfloat16' needs a processor with AMX or AVX-512 for bfloat16, which this one has not; choose "
             "'openvino', which computes in float32."
+        )
+    if bundle.manifest.arithmetic == "int8" and platform.machine() == "x86_64" and not _has_some_of(VNNI):
+        raise UsageError(
+            f"{bundle.location}: computes in 8-bit integers, which this processor adds with errors, as it has no VNNI; choose "
+            "the bundle that it was made from."
         )
     wanted = AUTO if provider == "auto" else tuple(name for name in PROVIDERS if name == provider)
     for candidate in wanted:
@@ -538,13 +546,13 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _computes_bfloat16() -> bool:
-    """Whether the processor does; on one that does not, OpenVINO computes in float32 without a word."""
+def _has_some_of(instructions: frozenset[str]) -> bool:
+    """Whether the processor does; without, OpenVINO computes in float32 instead of bfloat16, and integers overflow, unsaid."""
     try:
         words = PROCESSOR.read_text(encoding="utf-8", errors="replace").split()
     except OSError:
         return False
-    return not BFLOAT16.isdisjoint(words)
+    return not instructions.isdisjoint(words)
 
 
 def _options(provider: Provider, threads: int) -> dict[str, str]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from scanner.interface.objects import ObjectTable
     from scanner.labelled_set import LabelledSet
     from scanner.training.added_member import AddedMember, Output
+    from scanner.training.quantised import Quantised
 
 #: What names a bundle: itself, a folder, an installed bundle's name or a URL; None: the default bundle.
 BundleLike = Bundle | str | Path | None
@@ -493,6 +494,72 @@ def regrid(
         f"{manifest.description.rstrip('.')}; grid of {embeds} and threshold from {sets}.",
     )
     return regridded(loaded, training, Path(out or f"{manifest.name}-regridded"), naming, how, report)
+
+
+def quantise(
+    bundle: BundleLike,
+    data: str | Path | LabelledSet | Iterable[str | Path | LabelledSet],
+    out: str | Path,
+    *,
+    version: str | None = None,
+    seed: int = 0,
+    provider: str = "auto",
+    threads: int = 1,
+    config: str | Path | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
+    report: Callable[[str], None] = lambda text: None,
+) -> Quantised:
+    """Have a bundle's networks compute in 8-bit integers, in a new bundle, as ``scanner models quantise`` does.
+
+    Parameters
+    ----------
+    bundle
+        What :func:`load_bundle` takes or returns; it stays as it is.
+    data
+        Labelled sets that it has not seen, folders or ``s3://…``: 256 objects set the ranges of all layers, on the others both
+        bundles are compared.
+    out
+        Folder of the new bundle.
+    version
+        Of the new bundle; by default the old one with ``+int8``.
+    seed
+        Of the choice of objects that set the ranges.
+    provider, threads
+        What runs the networks, and threads that score one object.
+    config, endpoint, anonymous
+        How object stores are reached: a TOML file, or the settings themselves.
+    report
+        Called with a line a step.
+
+    Returns
+    -------
+    Quantised
+        ``bundle``; ``changes`` of recall at low false-positive rates, paired.
+
+    Raises
+    ------
+    UsageError
+        The bundle was trained on a set or computes in integers already, or the version is its own; packages are missing.
+    ContentError
+        The sets have too few objects.
+    OutputError
+        The new bundle cannot be written.
+    """
+    with importing("quantising a bundle", "train"):
+        from scanner.training import quantised
+    storage = configuration.load_storage(config, endpoint, anonymous)
+    loaded = _loaded(bundle, storage)
+    return quantised.quantise(
+        loaded,
+        _labelled_sets(data, cache_folder("log-odds") / "datasets", storage),
+        Path(out),
+        version=f"{loaded.manifest.version}+int8" if version is None else version,
+        seed=seed,
+        provider=provider,
+        threads=threads,
+        report=report,
+    )
 
 
 def set_cascade(

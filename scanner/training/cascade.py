@@ -583,7 +583,7 @@ def screen_section(screen: Screen, lost: Sequence[Metric]) -> str:
         "(`scanner run --screen`). All other figures of this card are without a screen. Lost: share of the lenses that all "
         "members together find at a false-positive rate and the screen keeps from them, with 95% intervals."
     )
-    return _section(SCREEN_HEADING, text, lost, "lost", lost_at)
+    return metric_section(SCREEN_HEADING, text, lost, "lost", lost_at)
 
 
 def augmentation_in_short(rule: SecondLook) -> str:
@@ -603,10 +603,10 @@ def augmentation_section(changed: Sequence[Metric], before: str) -> str:
         f"Recall as a scan has it, with the screen and test-time augmentation of this version, less that of {before} without a "
         "screen: the same lenses and non-lenses, paired 95% intervals."
     )
-    return _section(AUGMENTATION_HEADING, text, changed, "change of recall", change_at)
+    return metric_section(AUGMENTATION_HEADING, text, changed, "change of recall", change_at)
 
 
-def _section(heading: str, text: str, metrics: Sequence[Metric], what: str, name_at: Callable[[float], str]) -> str:
+def metric_section(heading: str, text: str, metrics: Sequence[Metric], what: str, name_at: Callable[[float], str]) -> str:
     """A heading, a text, and a table with a row for each set and a column for each false-positive rate."""
     rows: dict[str, dict[str, str]] = {}
     for metric in metrics:

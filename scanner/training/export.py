@@ -312,7 +312,7 @@ def read_members(path: Path) -> dict[MemberName, nn.Sequential]:
     Returns
     -------
     dict
-        The members in evaluation mode, float32, weights exactly as exported.
+        The members in evaluation mode, float32, weights exactly as exported; of a bundle in 8-bit integers as rounded there.
 
     Raises
     ------
@@ -322,6 +322,9 @@ def read_members(path: Path) -> dict[MemberName, nn.Sequential]:
     try:
         model = onnx.load(path)
         weights = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+                weights[node.input[0].removesuffix("_quantized")] = _dequantised(*(weights[name] for name in node.input))
         members = {}
         for member in MEMBERS:
             network = build(member)
@@ -331,3 +334,9 @@ def read_members(path: Path) -> dict[MemberName, nn.Sequential]:
     except (OSError, DecodeError, KeyError, RuntimeError) as error:
         raise ContentError(f"{path}: not an ensemble exported by scanner ({type(error).__name__}); export it again.") from error
     return members
+
+
+def _dequantised(values: NDArray[Any], scale: NDArray[np.float32], zero: NDArray[Any]) -> NDArray[np.float32]:
+    """Integers with a scale, or one for each entry of the first axis, as the numbers that they stand for."""
+    shape = (-1,) + (1,) * (values.ndim - 1) if scale.ndim else ()
+    return (values - zero.reshape(shape).astype(np.int64)).astype(np.float32) * scale.reshape(shape)

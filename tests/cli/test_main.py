@@ -51,6 +51,8 @@ def test_every_verb_explains_itself(capsys, verb):
     code, out, _ = outcome(capsys, verb, "--help")
     assert code == 0
     assert f"scanner {verb}" in out
+    for line in out.partition("\nCommands:\n")[2].splitlines():
+        assert not line.endswith(("...", "et al.")), "a sentence of the list is cut off"
 
 
 def test_every_command_has_a_manual_page_with_all_of_its_options(capsys, tmp_path):
