@@ -14,8 +14,8 @@ from scanner.cli.output import WholeSentences, endpoint_option, provider_option,
 from scanner.interface import train as interface
 from scanner.interface.train import HOURS, N_OBJECTS, adapt, learn
 from scanner.processes import sigterm_interrupts
-from scanner.records import MEMBERS, MemberName
-from scanner.training.presets import EMBEDDED_ROWS, PRESET_NAMES, SCREEN_SHARE, SECOND_LOOK_SHARE
+from scanner.records import MEMBERS
+from scanner.training.presets import EMBEDDED_ROWS, PRESET_NAMES, SCREEN_SHARE, SECOND_LOOK_SHARE, TRAINED, TrainedName
 
 if TYPE_CHECKING:
     from scanner.training.jobs import Listener, TrainingEvent
@@ -243,7 +243,7 @@ def train_from_grades(run_folder: str, out: Path, **settings: Any) -> int:
 
 @contextmanager
 def _followed(
-    members: Sequence[MemberName], out: Path, log_format: str, metrics_port: int | None, metrics_address: str | None
+    members: Sequence[TrainedName], out: Path, log_format: str, metrics_port: int | None, metrics_address: str | None
 ) -> Iterator[Listener]:
     """Tell of a training run while it goes on: lines on standard output, metrics; yields what takes its events."""
     with (
@@ -262,11 +262,11 @@ def _print_validation(event: TrainingEvent) -> None:
 
 
 @train.command("member")
-@click.argument("name", type=click.Choice(MEMBERS))
+@click.argument("name", type=click.Choice(TRAINED))
 @training_options
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of this run.")
 def train_member(
-    name: MemberName, log_format: str, metrics_port: int | None, metrics_address: str | None, **settings: Any
+    name: TrainedName, log_format: str, metrics_port: int | None, metrics_address: str | None, **settings: Any
 ) -> None:
     """Train one network, NAME, or go on where it was stopped."""
     with _followed((name,), settings["out"], log_format, metrics_port, metrics_address) as listen:
@@ -276,7 +276,7 @@ def train_member(
 @train.command("all")
 @training_options
 @click.option(
-    "--member", "members", type=click.Choice(MEMBERS), multiple=True, help="Only these members; repeat for more [all seven]."
+    "--member", "members", type=click.Choice(TRAINED), multiple=True, help="Only these members; repeat for more [all seven]."
 )
 @click.option(
     "--jobs",
@@ -294,7 +294,7 @@ def train_member(
     help="Folder where what is drawn is kept, 115 kB an object [default: in --out].",
 )
 def train_all(
-    members: tuple[MemberName, ...],
+    members: tuple[TrainedName, ...],
     jobs: int | None,
     log_format: str,
     metrics_port: int | None,

@@ -11,7 +11,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from scanner.ensemble.calibration import Calibration
-from scanner.records import BANDS, MEMBER_BANDS, MEMBER_PIXELS, Finite, Float32, Float64, Int64, MemberName, Record
+from scanner.records import (
+    BANDS,
+    MEMBER_BANDS,
+    MEMBER_PIXELS,
+    NISP_CUTOUT_PIXELS,
+    NISP_PIXEL_SCALE_ARCSEC,
+    VIS_PIXEL_SCALE_ARCSEC,
+    Finite,
+    Float32,
+    Float64,
+    Int64,
+    MemberName,
+    Record,
+)
 
 Preprocessing = Literal["minmax", "asinh_mad"]
 PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
@@ -91,6 +104,22 @@ def resize(values: NDArray[Any], side: int) -> Float64:
         return pixels
     matrix = resize_matrix(pixels.shape[-1], side)
     return np.asarray(matrix @ pixels @ matrix.T)
+
+
+def nisp_on_vis(pixels: int) -> Float64:
+    """Matrix (pixels, 66) that puts one axis of a NISP cutout on the central pixels of the VIS cutout, bilinearly.
+
+    The two cutouts share their centre, at VIS pixel 99.5 and NISP pixel 32.5, so pixel i of the crop lies at NISP pixel
+    32.5 + (i - (pixels - 1) / 2) / 3. Beyond the centre of NISP's last pixel, that one's value holds.
+    """
+    from_centre = (np.arange(pixels) - (pixels - 1) / 2) * VIS_PIXEL_SCALE_ARCSEC / NISP_PIXEL_SCALE_ARCSEC
+    place = np.clip((NISP_CUTOUT_PIXELS - 1) / 2 + from_centre, 0, NISP_CUTOUT_PIXELS - 1)
+    below = np.minimum(np.floor(place).astype(np.int64), NISP_CUTOUT_PIXELS - 2)
+    matrix = np.zeros((pixels, NISP_CUTOUT_PIXELS))
+    rows = np.arange(pixels)
+    matrix[rows, below] = 1.0 - (place - below)
+    matrix[rows, below + 1] = place - below
+    return matrix
 
 
 def from_minimum(values: NDArray[Any]) -> Float64:

@@ -15,10 +15,19 @@ from scanner.config import StorageConfig
 from scanner.errors import InputMissingError, UsageError, importing
 from scanner.interface.progress import bar
 from scanner.processes import cores, script_kept_from_children, sigterm_interrupts
-from scanner.records import MEMBERS, MemberName
+from scanner.records import MEMBERS
 from scanner.storage import open_store
 from scanner.storage.contract import is_remote
-from scanner.training.presets import EMBEDDED_ROWS, PRESETS, SCREEN_SHARE, SECOND_LOOK_SHARE, Preset, PresetName, seconds
+from scanner.training.presets import (
+    EMBEDDED_ROWS,
+    PRESETS,
+    SCREEN_SHARE,
+    SECOND_LOOK_SHARE,
+    Preset,
+    PresetName,
+    TrainedName,
+    seconds,
+)
 
 # What needs torch, or the libraries of a scan, is imported where it is used: a machine with a GPU may lack the latter.
 if TYPE_CHECKING:
@@ -58,7 +67,7 @@ def train(
     data: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    members: Sequence[MemberName] = MEMBERS,
+    members: Sequence[TrainedName] = MEMBERS,
     jobs: int | None = None,
     progress: bool | None = None,
     **settings: Unpack[TrainingSettings],
@@ -108,7 +117,7 @@ def train(
 def train_members(
     data: str | Path | Sequence[str | Path],
     out: str | Path,
-    members: Sequence[MemberName],
+    members: Sequence[TrainedName],
     jobs: int | None,
     listen: Listener,
     **settings: Unpack[TrainingSettings],
@@ -130,7 +139,7 @@ def train_members(
 def train_member(
     data: str | Path | Sequence[str | Path],
     out: str | Path,
-    member: MemberName,
+    member: TrainedName,
     threads: int,
     listen: Listener,
     **settings: Unpack[TrainingSettings],
@@ -143,7 +152,7 @@ def train_member(
 
 @contextmanager
 def followed_training(
-    members: Sequence[MemberName], out: str | Path, metrics_port: int | None, metrics_address: str | None, listen: Listener
+    members: Sequence[TrainedName], out: str | Path, metrics_port: int | None, metrics_address: str | None, listen: Listener
 ) -> Iterator[Listener]:
     """Serve the metrics of a training run where a port is set; yields what takes its events, ``listen`` gets them last."""
     listeners = [listen]
@@ -304,7 +313,7 @@ def make_bundle(
 
 
 def _job(
-    member: MemberName,
+    member: TrainedName,
     data: str | Path | Sequence[str | Path],
     out: Path,
     *,
@@ -362,8 +371,8 @@ def moving(move: Move, before: str = "") -> Listener:
     """Move a bar for each member with its events; ``before``: what stands before its name."""
     from scanner.training.jobs import MemberFinished, MemberProgress, MemberStarted, MemberValidated
 
-    shares: dict[MemberName, float] = {}
-    notes: dict[MemberName, str] = {}
+    shares: dict[TrainedName, float] = {}
+    notes: dict[TrainedName, str] = {}
 
     def listen(event: TrainingEvent) -> None:
         match event:

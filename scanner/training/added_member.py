@@ -30,7 +30,7 @@ from scanner.ensemble.bundle import (
     write_bundle,
 )
 from scanner.ensemble.calibration import Calibration, CalibrationSet, MeanProbability, OperatingCurve
-from scanner.ensemble.preprocessing import MINMAX_FLOOR, MOST_SIGMA, Scaling
+from scanner.ensemble.preprocessing import MINMAX_FLOOR, MOST_SIGMA, Scaling, nisp_on_vis
 from scanner.ensemble.session import open_session, run_apart
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.evaluation.metrics import LOW_FPRS, auroc_interval, delong, recalls_at_fpr
@@ -44,9 +44,7 @@ from scanner.records import (
     BANDS,
     NISP_BANDS,
     NISP_CUTOUT_PIXELS,
-    NISP_PIXEL_SCALE_ARCSEC,
     VIS_CUTOUT_PIXELS,
-    VIS_PIXEL_SCALE_ARCSEC,
     Band,
     Float32,
     Float64,
@@ -557,22 +555,6 @@ def _channel(graph: OnnxGraph, band: Band, member: NewMember) -> str:
         across = graph.node("MatMul", [image, columns], f"{band}/across")
         image = graph.node("MatMul", [rows, across], f"{band}/centre")
     return image if member.scaling != "minmax" else _minmax(graph, image)
-
-
-def nisp_on_vis(pixels: int) -> Float64:
-    """Matrix (pixels, 66) that puts one axis of a NISP cutout on the central pixels of the VIS cutout, bilinearly.
-
-    The two cutouts share their centre, at VIS pixel 99.5 and NISP pixel 32.5, so pixel i of the crop lies at NISP pixel
-    32.5 + (i - (pixels - 1) / 2) / 3. Beyond the centre of NISP's last pixel, that one's value holds.
-    """
-    from_centre = (np.arange(pixels) - (pixels - 1) / 2) * VIS_PIXEL_SCALE_ARCSEC / NISP_PIXEL_SCALE_ARCSEC
-    place = np.clip((NISP_CUTOUT_PIXELS - 1) / 2 + from_centre, 0, NISP_CUTOUT_PIXELS - 1)
-    below = np.minimum(np.floor(place).astype(np.int64), NISP_CUTOUT_PIXELS - 2)
-    matrix = np.zeros((pixels, NISP_CUTOUT_PIXELS))
-    rows = np.arange(pixels)
-    matrix[rows, below] = 1.0 - (place - below)
-    matrix[rows, below + 1] = place - below
-    return matrix
 
 
 def _part(graph: OnnxGraph, source: str, number: int, output: str) -> str:

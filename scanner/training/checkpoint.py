@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from scanner.networks import build
 from scanner.records import MemberName, Record, SealedRecord
 from scanner.storage import open_store
 from scanner.storage.contract import Store, held_in_turn, join
-from scanner.training.presets import Beginning, Precision, Preset
+from scanner.training.presets import Beginning, Precision, Preset, TrainedName
 
 HISTORY, ACCURACY_PLOT, LOSS_PLOT = "history.parquet", "accuracy.png", "loss.png"
 #: All are replaced atomically; tensors are read with ``weights_only``, arrays without pickle.
@@ -74,7 +74,7 @@ class Plan(SealedRecord):
     ``precision``: what convolutions are computed in, also where a run goes on elsewhere.
     """
 
-    member: MemberName
+    member: TrainedName
     preset: Preset
     seed: int
     precision: Precision
@@ -233,7 +233,7 @@ def agree(folder: Path, plan: Plan) -> Plan:
     return found
 
 
-def finish(folder: Path, network: nn.Sequential, record: FitRecord) -> FitRecord:
+def finish(folder: Path, network: nn.Module, record: FitRecord) -> FitRecord:
     """Write the trained member and its record; returns the record with the SHA-256 of the member."""
     stream = io.BytesIO()
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}
@@ -261,7 +261,7 @@ def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:
     if hashlib.sha256(content).hexdigest() != record.member_sha256:
         raise ContentError(f"{folder / MEMBER}: damaged (its SHA-256 is not the one in {FIT}); train the member again.")
     try:
-        network = build(record.plan.member, seed=0)
+        network = build(cast(MemberName, record.plan.member), seed=0)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
     except (RuntimeError, ValueError, OSError, EOFError):
@@ -336,7 +336,7 @@ class Standing(Record):
 class MirrorRecord(SealedRecord):
     """``state.json``: what the mirror holds of a member's run; ``place``: where below the record its files lie."""
 
-    member: MemberName
+    member: TrainedName
     standing: Standing
     place: str
     sha256: dict[str, str]
@@ -358,8 +358,8 @@ class Mirror:
         How object stores are reached.
     """
 
-    def __init__(self, location: str, member: MemberName, storage: StorageConfig) -> None:
-        self.member: MemberName = member
+    def __init__(self, location: str, member: TrainedName, storage: StorageConfig) -> None:
+        self.member: TrainedName = member
         self._store: Store = open_store(join(location, member), storage)
 
     @contextmanager

@@ -22,7 +22,8 @@ from scanner.records import MemberName
 from scanner.training import checkpoint
 from scanner.training.checkpoint import FitRecord, HistoryRow, Kept, Plan, State, best_row
 from scanner.training.data import Labels, ScaledImages, Split
-from scanner.training.presets import Beginning, Precision, Preset, Stage
+from scanner.training.presets import RESIDUAL, Beginning, Precision, Preset, Stage, TrainedName
+from scanner.training.residual import ResidualTrainer
 from scanner.training.trainer import Trainer, Validation, fastest_precision, keep_freed_memory, learning_rate, usable_device
 from scanner.training.twin import Twin, fold, mean_of, renormalise, transplant, unfold
 
@@ -62,7 +63,7 @@ class FitRequest:
     counts the budget; the process's own time makes runs comparable on a machine that has other work too.
     """
 
-    member: MemberName
+    member: TrainedName
     preset: Preset
     seed: int
     dataset_sha256: str
@@ -96,7 +97,7 @@ def fit(
     request: FitRequest,
     folder: Path,
     reports: Reports = SILENT,
-) -> tuple[nn.Sequential, FitRecord]:
+) -> tuple[nn.Module, FitRecord]:
     """Train a member, or go on where ``folder`` stands.
 
     Parameters
@@ -112,8 +113,9 @@ def fit(
 
     Returns
     -------
-    torch.nn.Sequential, FitRecord
-        The member as :func:`scanner.networks.build` has it, in evaluation mode, and the record of the run.
+    torch.nn.Module, FitRecord
+        The member as :func:`scanner.networks.build` has it, or the residual network, in evaluation mode, and the record of the
+        run.
 
     Raises
     ------
@@ -128,7 +130,11 @@ def fit(
     device = usable_device(request.device)
     begun = checkpoint.read_plan(folder)
     precision = wanted_precision(preset, device) if begun is None else begun.precision
-    trainer = Trainer(images, labels, split, member, preset, request.seed, device, request.clock, precision)
+    settings = preset, request.seed, device, request.clock, precision
+    if member == RESIDUAL:
+        trainer: Trainer = ResidualTrainer(images, labels, split, "OU-200", *settings)
+    else:
+        trainer = Trainer(images, labels, split, member, *settings)
     if not trainer.can_validate:
         raise UsageError(
             f"{len(labels)} objects are too few to train on: the validation rows ({preset.shares.validation:.0%}) need visible "
@@ -144,11 +150,10 @@ def fit(
         run_stages(trainer, plan, stages, folder, state, reports)
     network = trainer.network
     folded = fold(network) if isinstance(network, Twin) else network.cpu().eval()
-    assert isinstance(folded, nn.Sequential)
     best = best_row(state.rows)
     kept: Kept = "trained"
     found = best.validation_loss, best.auroc, best.auroc_visible
-    if start is not None and start.network is not None and preset.share_of_bundle:
+    if start is not None and start.network is not None and preset.share_of_bundle and isinstance(folded, nn.Sequential):
         folded, of_kept, kept = best_of_both(trainer, stages[-1], start.network, folded)
         found = of_kept.loss, of_kept.auroc, of_kept.auroc_visible
     record = FitRecord(

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import Field
 
+from scanner.atomic_file import write_atomically
 from scanner.config import StorageConfig
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import MODEL_FILE
@@ -42,9 +43,12 @@ from scanner.training.data import (
 )
 from scanner.training.export import read_members
 from scanner.training.fit import FitRequest, Interruption, Reports, Start, fit
-from scanner.training.presets import Preset, time_shares, training_order
+from scanner.training.presets import RESIDUAL, Preset, TrainedName, time_shares, training_order
+from scanner.training.residual import ResidualNetwork, to_onnx
 from scanner.training.trainer import usable_device
 
+#: The residual network of a finished run, as 'scanner models add-member' takes it.
+ONNX = "residual.onnx"
 #: Seconds between two events of a run's progress.
 PROGRESS_SECONDS = 5.0
 logger = logging.getLogger(__name__)
@@ -62,7 +66,7 @@ class TrainingJob(Record):
     data: tuple[Path, ...] = ()
     drawn: DrawnSet | None = None
     out: Path
-    member: MemberName
+    member: TrainedName
     preset: Preset
     seed: int = Field(ge=0)
     time_budget: float | None = Field(None, gt=0)
@@ -80,7 +84,7 @@ class TrainingJob(Record):
     @property
     def source(self) -> MemberName | None:
         """The member that this one begins as a copy of."""
-        return None if self.bundle is not None else self.preset.copies.get(self.member)
+        return None if self.bundle is not None or self.member == RESIDUAL else self.preset.copies.get(self.member)
 
     @property
     def scaled(self) -> Path:
@@ -92,13 +96,13 @@ class TrainingJob(Record):
 class MemberStarted(Record):
     """A process begins to train a member, or resumes it."""
 
-    member: MemberName
+    member: TrainedName
 
 
 class MemberProgress(Record):
     """A few seconds of training."""
 
-    member: MemberName
+    member: TrainedName
     share: float = Field(ge=0, le=1, description="share of the planned steps that are made, over all stages")
     passes: float = Field(ge=0, description="passes over the training rows, from the start of the run")
     n_objects: int = Field(ge=0, description="objects trained on since the event before")
@@ -107,27 +111,27 @@ class MemberProgress(Record):
 class MemberValidated(Record):
     """A validation."""
 
-    member: MemberName
+    member: TrainedName
     row: HistoryRow
 
 
 class MemberSaved(Record):
     """A checkpoint is on the disk."""
 
-    member: MemberName
+    member: TrainedName
 
 
 class MemberMirrored(Record):
     """The checkpoint is on the mirror too, or could not be brought there."""
 
-    member: MemberName
+    member: TrainedName
     succeeded: bool
 
 
 class MemberFinished(Record):
     """A member is trained."""
 
-    member: MemberName
+    member: TrainedName
 
 
 TrainingEvent = MemberStarted | MemberProgress | MemberValidated | MemberSaved | MemberMirrored | MemberFinished
@@ -162,6 +166,8 @@ def run_job(job: TrainingJob, listen: Listener = ignore) -> FitRecord:
     HeldError
         Another job trains this member, into the same folder or mirror.
     """
+    # Refused, if so, before anything is scaled.
+    job.preset.stages(job.member, "random" if job.bundle is None else "bundle")
     listen(MemberStarted(member=job.member))
     with held_in_turn(LocalStore(job.folder)), _mirrored(job) as mirror:
         images, labels, rows, fingerprint = _training_set(job)
@@ -175,7 +181,9 @@ def run_job(job: TrainingJob, listen: Listener = ignore) -> FitRecord:
             threads=job.threads,
             device=job.device,
         )
-        _, found = fit(images, labels, rows, request, job.folder, _reports(job, mirror, listen))
+        network, found = fit(images, labels, rows, request, job.folder, _reports(job, mirror, listen))
+        if isinstance(network, ResidualNetwork):
+            write_atomically(job.folder / ONNX, to_onnx(network))
         write_history(job.folder, found.history)
         plot_history(job.folder, found.history, job.member)
         if mirror is not None:
@@ -197,7 +205,7 @@ def _training_set(job: TrainingJob) -> tuple[ScaledImages, Labels, Split, str]:
 
 
 def _start(job: TrainingJob) -> Start | None:
-    if job.bundle is not None:
+    if job.bundle is not None and job.member != RESIDUAL:
         bundle = bundles.load(job.bundle)
         if bundle.manifest.preprocessing != job.preset.preprocessing:
             raise UsageError(
@@ -270,7 +278,7 @@ def pull_members(mirror: str, out: Path, storage: StorageConfig) -> None:
         Mirror(mirror, member, storage).pull(out / member, _standing(out / member))
 
 
-def all_jobs(first: TrainingJob, workers: int, members: Sequence[MemberName] = MEMBERS) -> list[TrainingJob]:
+def all_jobs(first: TrainingJob, workers: int, members: Sequence[TrainedName] = MEMBERS) -> list[TrainingJob]:
     """The job for each member, dearest first; a time budget is meant for all of them together on ``workers`` processes."""
     copies = {} if first.bundle is not None else first.preset.copies
     shares = time_shares(members, copies, workers)
@@ -391,7 +399,7 @@ class _Running:
     """A job's process, and whether its record has come."""
 
     process: BaseProcess
-    member: MemberName
+    member: TrainedName
     finished: bool = False
 
 

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
-from scanner.records import MemberName
 from scanner.survey.metrics import InstrumentMaker, ProcessInstruments, start_at_zero
 from scanner.survey.metrics_page import served
 from scanner.training.jobs import (
@@ -22,6 +21,7 @@ from scanner.training.jobs import (
     MemberValidated,
     TrainingEvent,
 )
+from scanner.training.presets import TrainedName
 
 TrainingState = Literal["preparing", "training", "done", "failed", "interrupted"]
 MemberState = Literal["waiting", "running", "done"]
@@ -29,7 +29,7 @@ MemberState = Literal["waiting", "running", "done"]
 
 @contextmanager
 def served_metrics(
-    port: int, address: str | None, members: Sequence[MemberName], out: Path, linger_s: float
+    port: int, address: str | None, members: Sequence[TrainedName], out: Path, linger_s: float
 ) -> Iterator[Listener]:
     """Serve the metrics of a training run until the context ends; yields what takes its events.
 
@@ -63,9 +63,9 @@ def served_metrics(
 class TrainingMetrics:
     """Keeps the metrics of a training run; called with each event."""
 
-    def __init__(self, instruments: TrainingInstruments, members: Sequence[MemberName]) -> None:
+    def __init__(self, instruments: TrainingInstruments, members: Sequence[TrainedName]) -> None:
         self._instruments = instruments
-        self._members: dict[MemberName, MemberState] = dict.fromkeys(members, "waiting")
+        self._members: dict[TrainedName, MemberState] = dict.fromkeys(members, "waiting")
         instruments.start.set_to_current_time()
         self._enter("preparing")
         self._count()
@@ -124,7 +124,7 @@ class TrainingInstruments:
     Every time series is there from the start, at zero, except losses and AUROC: zero would be a figure that nobody measured.
     """
 
-    def __init__(self, registry: CollectorRegistry, members: Sequence[MemberName]) -> None:
+    def __init__(self, registry: CollectorRegistry, members: Sequence[TrainedName]) -> None:
         make = InstrumentMaker(registry)
         self.state = make.gauge("training_state", "1 for the state that the training is in, 0 for the others.", "state")
         self.members = make.gauge("training_members", "Members by state; together they are those to be trained.", "state")

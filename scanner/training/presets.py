@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self, get_args
+from typing import Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -25,13 +25,18 @@ SECOND_LOOK_MEMBERS: tuple[MemberName, ...] = ("OU-VIS", "OU-66")
 #: The members of a screen, and the share of the calibration rows' non-lenses that pass it.
 SCREEN_MEMBERS: tuple[MemberName, ...] = ("OU-66",)
 SCREEN_SHARE = 0.1
+#: A member beyond the paper's seven, trained like them (:mod:`scanner.training.residual`).
+RESIDUAL: Final = "residual"
+#: What can be trained; the seven are where nothing is named.
+TrainedName = MemberName | Literal["residual"]
+TRAINED: tuple[TrainedName, ...] = (*MEMBERS, RESIDUAL)
 #: What convolutions are computed in while training; weights, sums and everything that is validated or exported are float32.
 Precision = Literal["float32", "bfloat16"]
 #: How a member begins: He-initialised, as a copy of another member, or as the same member of a bundle.
 Beginning = Literal["random", "copy", "bundle"]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 #: Members that see VIS at full resolution see the arcs, and cost most; relative.
-SHARE: Mapping[MemberName, float] = {
+SHARE: Mapping[TrainedName, float] = {
     "OU-VIS": 0.34,
     "OU-200": 0.34,
     "OU-66": 0.17,
@@ -39,6 +44,7 @@ SHARE: Mapping[MemberName, float] = {
     "OU-J": 0.03,
     "OU-Y": 0.03,
     "OU-H": 0.03,
+    RESIDUAL: 0.34,
 }
 
 
@@ -108,6 +114,7 @@ class Preset(Record):
     )
     stages_200: tuple[Stage, ...]
     stages_66: tuple[Stage, ...]
+    stages_residual: tuple[Stage, ...] = Field((), description="Stages of the residual network; none: it is not trained so.")
     copied_200: tuple[Stage, ...] = Field(
         (), description="Stages of members that begin as a copy; none: as from random weights."
     )
@@ -127,8 +134,18 @@ class Preset(Record):
                 raise ValueError(f"preset {self.name}: {member} of a bundle has dense layers, which can be shown no crops")
         return self
 
-    def stages(self, member: MemberName, beginning: Beginning) -> tuple[Stage, ...]:
-        """Stages of one member, by the size of its images and by how it begins."""
+    def stages(self, member: TrainedName, beginning: Beginning) -> tuple[Stage, ...]:
+        """Stages of one member, by the size of its images and by how it begins.
+
+        Raises
+        ------
+        UsageError
+            The preset has none.
+        """
+        if member == RESIDUAL:
+            if not self.stages_residual or beginning == "bundle":
+                raise UsageError(f"{member} begins from random weights, by preset best: leave --from and --preset out.")
+            return self.stages_residual
         if MEMBER_PIXELS[member] == 200:
             special = {"copy": self.copied_200, "bundle": self.continued_200, "random": ()}[beginning]
             return special or self.stages_200
@@ -181,6 +198,7 @@ BEST = Preset(
     stages_200=(_crop(16, 3e-3, 4), _full(2, 1e-3, 2), _dense(2, 6)),
     stages_66=(_crop(28, 3e-3, 2), _full(3, 1e-3, 4), _dense(3, 9)),
     copies={"OU-200": "OU-VIS", "OU-JYH": "OU-66", "OU-J": "OU-JYH", "OU-Y": "OU-JYH", "OU-H": "OU-JYH"},
+    stages_residual=(Stage(name="full", cropped=False, passes=24, batch=64, learning_rate=2e-3, jitter=1, validations=16),),
     copied_200=(_crop(8, 2e-3, 4), _full(1.5, 1e-3, 2), _dense(2, 6)),
     copied_66=(_crop(6, 2e-3, 2), _full(1.5, 1e-3, 4), _dense(3, 9)),
     continued_200=(_full(16, 7e-4, 2, expanded=True, validations=10),),
@@ -215,14 +233,14 @@ PAPER = Preset(
 PRESETS: dict[PresetName, Preset] = {"best": BEST, "paper": PAPER}
 
 
-def training_order(members: Sequence[MemberName] = MEMBERS) -> tuple[MemberName, ...]:
+def training_order(members: Sequence[TrainedName] = MEMBERS) -> tuple[TrainedName, ...]:
     """Members, dearest first."""
     return tuple(sorted(members, key=lambda member: -SHARE[member]))
 
 
 def time_shares(
-    members: Sequence[MemberName], copies: Mapping[MemberName, MemberName], workers: int
-) -> dict[MemberName, float]:
+    members: Sequence[TrainedName], copies: Mapping[MemberName, MemberName], workers: int
+) -> dict[TrainedName, float]:
     """What each member may take of the time that all of them together take.
 
     Two members trained side by side with one thread each take less time than one after the other with two.
@@ -242,16 +260,17 @@ def time_shares(
         Shares of the wall-clock time; trained in :func:`training_order`, each as soon as a process and its source are free,
         all of them are done after 1.
     """
-    finished: dict[MemberName, float] = {}
+    sources: dict[TrainedName, TrainedName] = {copy: copies[copy] for copy in members if copy != RESIDUAL and copy in copies}
+    finished: dict[TrainedName, float] = {}
     free = [0.0] * workers
     waiting = list(training_order(members))
     while waiting:
-        ready = [member for member in waiting if copies.get(member) not in waiting]
+        ready = [member for member in waiting if sources.get(member) not in waiting]
         now = heapq.heappop(free)
-        able = [member for member in ready if finished.get(copies.get(member, member), 0.0) <= now]
+        able = [member for member in ready if finished.get(sources.get(member, member), 0.0) <= now]
         if not able:
             # Nothing can begin yet: this process waits for the next source to be finished.
-            heapq.heappush(free, min(finished[copies[member]] for member in ready))
+            heapq.heappush(free, min(finished[sources[member]] for member in ready))
             continue
         waiting.remove(able[0])
         finished[able[0]] = now + SHARE[able[0]]

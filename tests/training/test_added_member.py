@@ -11,11 +11,12 @@ from scipy.special import expit
 from tiny_network import ALL, answers, light_bundle, seen, weights, with_eighth, write_network, write_rings
 
 from scanner.ensemble import bundles
+from scanner.ensemble.preprocessing import nisp_on_vis
 from scanner.ensemble.session import Scorer, open_session
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Flag
-from scanner.training.added_member import NewMember, add_member, nisp_on_vis, read_network, try_network, wrap
+from scanner.training.added_member import NewMember, add_member, read_network, try_network, wrap
 
 
 @pytest.fixture(scope="module")
