@@ -1,8 +1,4 @@
-"""A member beyond the paper's seven: a small residual network of four bands at VIS's resolution, its training, its graph.
-
-It has what the paper's networks cannot have at this cost: colour and full resolution at once, layers that add to what earlier
-ones found, and the light that is left of an image less itself turned by 180°, in which a smooth deflector is gone.
-"""
+"""A member beyond the paper's seven: a small residual network of four bands at VIS's resolution, its training, its graph."""
 
 from __future__ import annotations
 
