@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_network import with_eighth, write_rings
+from tiny_network import light_bundle, with_eighth, write_rings
 
 import scanner
 from scanner.cli.main import main
@@ -141,8 +141,20 @@ def test_made_again_a_graph_has_the_same_bytes(exact, cutouts):
 def test_networks_without_convolutions_stay_as_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr(quantised, "RANGE_OBJECTS", 8)
     eighth = with_eighth(tmp_path).bundle
-    made = scanner.quantise(eighth, write_rings(tmp_path / "others", seed=6), tmp_path / "int8", provider="cpu").bundle
+    others = write_rings(tmp_path / "others", seed=6)
+    made = scanner.quantise(eighth, others, tmp_path / "int8", provider="cpu").bundle
     assert (made.model, made.further) == (eighth.model, eighth.further)
+
+
+def test_a_set_may_give_all_of_its_objects_for_the_ranges(tmp_path, monkeypatch):
+    """Three sets of two objects beside one of 40: with 42 of 46 for the ranges, one of the small ones is spent whole."""
+    monkeypatch.setattr(quantised, "RANGE_OBJECTS", 42)
+    monkeypatch.setattr(quantised, "FEWEST_OF_CLASS", 2)
+    sets = [write_rings(tmp_path / f"few-{seed}", n=2, seed=seed) for seed in (7, 8, 9)]
+    sets.append(write_rings(tmp_path / "many", n=40, seed=6))
+    made = scanner.quantise(light_bundle(tmp_path / "light"), sets, tmp_path / "int8", provider="cpu")
+    assert made.bundle.manifest.arithmetic == "int8"
+    assert made.changes == (), "two non-lenses are too few to measure on"
 
 
 def test_what_cannot_be_is_refused(exact, made, rings, tmp_path, monkeypatch):
