@@ -192,7 +192,8 @@ def _scores(scorer: Scorer, dataset: LabelledSet, rows: Int64) -> Float64:
         for batch, vis, nisp in dataset.batches(rows, BATCH)
     ]
     # None are left of a small set that gave all of its objects for the ranges.
-    return np.nan_to_num(np.concatenate([np.empty(0), *found]))
+    scores: Float64 = np.nan_to_num(np.concatenate([np.empty(0), *found]))
+    return scores
 
 
 def _card(card: str, name: str, before: str, version: str, measured: Sequence[Metric]) -> str:
