@@ -9,6 +9,8 @@ from tiny_network import light_bundle, write_network, write_rings
 
 import scanner
 from scanner.cli.main import main
+from scanner.training import jobs, residual
+from scanner.training.presets import BEST, RESIDUAL
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-network.md").read_text()
 
@@ -37,11 +39,22 @@ def here(made, monkeypatch):
     return made
 
 
+def test_the_page_adds_the_residual_network_as_it_is():
+    """Its own tests train and add one; here, that the page says what it sees, and where its run leaves it."""
+    _, lines = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+    train, add = (shlex.split(line)[2:] for line in lines.strip().splitlines())
+    assert train[:3] == ["train", "member", RESIDUAL]
+    assert f"{train[train.index('--out') + 1]}/{RESIDUAL}/{jobs.ONNX}" in add
+    said = {word: add[add.index(word) + 1] for word in ("--bands", "--pixels", "--scaling")}
+    bands, pixels = ",".join(residual.BANDS), str(residual.PIXELS)
+    assert said == {"--bands": bands, "--pixels": pixels, "--scaling": BEST.preprocessing}
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_page_is_right(here, capsys):
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     exec(compile(program, "own-network.md", "exec"), {"__name__": "example"})
-    (lines,) = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+    lines, _ = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
     add, show, scan = (shlex.split(line)[2:] for line in lines.strip().splitlines())
     code, out, err = _run(capsys, *add, "--provider", "cpu")
     assert (code, err) == (0, "")
