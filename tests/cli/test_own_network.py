@@ -13,6 +13,11 @@ from scanner.training import jobs, residual
 from scanner.training.presets import BEST, RESIDUAL
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-network.md").read_text()
+#: The commands of the worked example, and those of the network that scanner trains: the words of each after ``scanner``.
+EXAMPLE, RESIDUAL_MEMBER = (
+    [shlex.split(line)[2:] for line in block.strip().splitlines()]
+    for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+)
 
 
 def _run(capsys, *words):
@@ -41,8 +46,7 @@ def here(made, monkeypatch):
 
 def test_the_page_adds_the_residual_network_as_it_is():
     """Its own tests train and add one; here, that the page says what it sees, and where its run leaves it."""
-    _, lines = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
-    train, add = (shlex.split(line)[2:] for line in lines.strip().splitlines())
+    train, add = RESIDUAL_MEMBER
     assert train[:3] == ["train", "member", RESIDUAL]
     assert f"{train[train.index('--out') + 1]}/{RESIDUAL}/{jobs.ONNX}" in add
     said = {word: add[add.index(word) + 1] for word in ("--bands", "--pixels", "--scaling")}
@@ -54,8 +58,7 @@ def test_the_page_adds_the_residual_network_as_it_is():
 def test_the_page_is_right(here, capsys):
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     exec(compile(program, "own-network.md", "exec"), {"__name__": "example"})
-    lines, _ = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
-    add, show, scan = (shlex.split(line)[2:] for line in lines.strip().splitlines())
+    add, show, scan = EXAMPLE
     code, out, err = _run(capsys, *add, "--provider", "cpu")
     assert (code, err) == (0, "")
     assert "recall at FPR 0.1" not in out
