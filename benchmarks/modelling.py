@@ -1,11 +1,13 @@
 """What lens models are worth: Einstein radii of visible lenses, verdicts on them and on hard negatives, seconds.
 
     python benchmarks/modelling.py --set SETS/eval --out models.jsonl [--lenses 100 --negatives 100 --skip 60]
+    python benchmarks/modelling.py --set SETS/challenge --out models.jsonl --negatives 500 --hardest 600 --cache CACHE
     python benchmarks/modelling.py --out models.jsonl --negatives 0 --lenses 0      # the table again
 
 Lenses are visible, of one source, with all deflectors in one galaxy; negatives are of the classes that only arcs tell from
-lenses. Both are taken in an order that depends on nothing but the set. What ``--out`` holds is not fitted again, so that the
-command goes on where it was stopped, and several sets may be added one after the other.
+lenses or, with ``--hardest``, of the non-lenses that a bundle ranks highest, as a scan scores. Both are taken in an order that
+depends on nothing but the set. What ``--out`` holds is not fitted again, so that the command goes on where it was stopped, and
+several sets may be added one after the other.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from scanner.ensemble import bundles
 from scanner.interval import Interval, wilson_interval
 from scanner.labelled_set import LabelledSet
 from scanner.modelling.candidate import model_cutout
 from scanner.modelling.observation import mean_of_euclid
-from scanner.records import BANDS
+from scanner.modelling.radius_network import RadiusPosterior
+from scanner.records import BANDS, Int64
 
 #: Errors of θ_E that count as good, and as catastrophic.
 GOOD, CATASTROPHIC = 0.05, 0.2
@@ -38,40 +42,54 @@ def main() -> None:
     parser.add_argument("--lenses", type=int, default=100, help="so many visible lenses [100]")
     parser.add_argument("--negatives", type=int, default=100, help="so many hard negatives [100]")
     parser.add_argument("--psf-width", type=float, default=1.0, help="fit with a PSF so many times as wide as the mean one [1]")
+    parser.add_argument("--no-network", action="store_true", help="start anywhere, and take the lens of the most evidence")
+    parser.add_argument("--hardest", type=int, help="negatives are among so many that the bundle ranks highest")
+    parser.add_argument("--bundle", help="that bundle [the default one]")
+    parser.add_argument("--cache", type=Path, help="folder of its scores")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first of each, on which something was chosen [0]")
     arguments = parser.parse_args()
     known = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     if arguments.set is not None:
         data = LabelledSet(arguments.set)
         done = {one["row"] for one in known if one["set"] == arguments.set.name}
-        rows = chosen(data, arguments.lenses, arguments.negatives, arguments.skip)
+        hard = np.flatnonzero(data.truth.is_hard_negative)
+        if arguments.hardest is not None:
+            # Objects of a scan's list, whose bundle is loaded only here.
+            from wide_sky import scores
+
+            others = np.flatnonzero(~data.truth.is_lens)
+            score = scores(bundles.load(arguments.bundle), data, arguments.cache)[others]
+            hard = others[np.argsort(-score, kind="stable")[: arguments.hardest]]
+        rows = chosen(data, hard, arguments.lenses, arguments.negatives, arguments.skip)
         with arguments.out.open("a") as output:
             for row in rows:
                 if row not in done:
-                    known.append(measured(data, arguments.set.name, row, arguments.psf_width))
+                    known.append(measured(data, arguments.set.name, row, arguments.psf_width, not arguments.no_network))
                     output.write(json.dumps(known[-1]) + "\n")
                     output.flush()
     report(known)
 
 
-def chosen(data: LabelledSet, n_lenses: int, n_negatives: int, skip: int) -> list[int]:
+def chosen(data: LabelledSet, hard: Int64, n_lenses: int, n_negatives: int, skip: int) -> list[int]:
     """Rows of lenses and negatives by turns, so that a run that is stopped has measured both."""
     truth = data.truth
     planes = data.column("n_deflectors")
     single = np.ones(len(data), np.bool_) if planes is None else planes == 1
     rng = np.random.default_rng(ORDER_SEED)
     lenses = rng.permutation(np.flatnonzero(truth.is_lens & truth.visible & single & (truth.class_name == "lens")))
-    negatives = rng.permutation(np.flatnonzero(truth.is_hard_negative))
+    negatives = rng.permutation(hard)
     parts = [lenses[skip : skip + n_lenses].tolist(), negatives[skip : skip + n_negatives].tolist()]
     longest = max(map(len, parts))
     return [part[k] for k in range(longest) for part in parts if k < len(part)]
 
 
-def measured(data: LabelledSet, name: str, row: int, psf_width: float) -> dict[str, Any]:
+def measured(data: LabelledSet, name: str, row: int, psf_width: float, network: bool) -> dict[str, Any]:
     """Fit one object; seconds are of the processor."""
     psfs = {band: mean_of_euclid(band, psf_width) for band in BANDS}
     began = time.process_time()
-    model, _ = model_cutout(data.store.read(np.array([row])), name, "", psfs=psfs)
+    model, _ = model_cutout(
+        data.store.read(np.array([row])), name, "", psfs=psfs, radius=None if network else RadiusPosterior.flat()
+    )
     seconds = time.process_time() - began
     theta_e = data.column("theta_e_arcsec")
     return {
@@ -83,6 +101,7 @@ def measured(data: LabelledSet, name: str, row: int, psf_width: float) -> dict[s
         "theta_e": None if theta_e is None or not data.truth.is_lens[row] else float(theta_e[row]),
         "found": None if model.mass is None else model.mass.theta_e_arcsec,
         "error": None if model.mass is None else model.mass.theta_e_error_arcsec,
+        "agreement": None if model.seen_radius is None else model.seen_radius.agreement,
         "ln_evidence_ratio": model.ln_evidence_ratio,
         "status": model.status,
         "verdict": model.verdict,

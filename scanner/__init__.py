@@ -51,6 +51,7 @@ _HOMES = {
     "simulate": "scanner.interface.simulate",
     "simulate_dataset": "scanner.interface.simulate",
     "train": "scanner.interface.train",
+    "train_radius": "scanner.interface.train",
     "verify": "scanner.interface.verify",
 }
 __all__ = [*_HOMES, "__version__"]

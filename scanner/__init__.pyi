@@ -6,7 +6,7 @@ from scanner.interface.prepare import import_labels, prepare
 from scanner.interface.recovery import completeness, forecast, recover, selection_function
 from scanner.interface.scan import plan, rescore, scan
 from scanner.interface.simulate import euclidise, inject, simulate, simulate_dataset
-from scanner.interface.train import adapt, learn, make_bundle, train
+from scanner.interface.train import adapt, learn, make_bundle, train, train_radius
 from scanner.interface.verify import verify
 
 __version__: str
@@ -45,5 +45,6 @@ __all__ = [
     "simulate",
     "simulate_dataset",
     "train",
+    "train_radius",
     "verify",
 ]

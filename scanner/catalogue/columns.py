@@ -220,6 +220,8 @@ MODEL_COLUMNS: tuple[Column, ...] = (
     Column("model_magnification", "float32", "", "Lensed over unlensed VIS flux of the source", "arith.factor"),
     Column("arc_snr", "float32", "", "S/N of the lensed light, all bands together", "stat.snr"),
     Column("counter_image_snr", "float32", "", "S/N of the second brightest image of the model; 0: there is none", "stat.snr"),
+    Column("theta_e_network", "float32", "arcsec", "Einstein radius that a network sees in the image, median", "phys.angSize"),
+    Column("theta_e_agreement", "float32", "", "Probability, by it, of a radius within 10 % of theta_e", "stat.probability"),
     Column("p_lens_modelled", "float32", "", "Probability of a lens by networks and lens model together", "stat.probability"),
     Column("model_psf", "string", "", "Where the PSF of VIS is from: image, stars or mean", "instr.det.psf"),
 )

@@ -15,7 +15,15 @@ from scanner.interface import train as interface
 from scanner.interface.train import HOURS, N_OBJECTS, adapt, learn
 from scanner.processes import sigterm_interrupts
 from scanner.records import MEMBERS
-from scanner.training.presets import EMBEDDED_ROWS, PRESET_NAMES, SCREEN_SHARE, SECOND_LOOK_SHARE, TRAINED, TrainedName
+from scanner.training.presets import (
+    EMBEDDED_ROWS,
+    PRESET_NAMES,
+    RADIUS_PASSES,
+    SCREEN_SHARE,
+    SECOND_LOOK_SHARE,
+    TRAINED,
+    TrainedName,
+)
 
 if TYPE_CHECKING:
     from scanner.training.jobs import Listener, TrainingEvent
@@ -239,6 +247,45 @@ def train_from_grades(run_folder: str, out: Path, **settings: Any) -> int:
     click.echo("\n".join(plain(reasons(learned.promotion))))
     click.echo(f"{learned.bundle.path}: from {learned.n_lenses:,} graded lenses and {learned.n_others:,} others")
     return 0 if learned.promotion.passed else NOT_PROMOTED
+
+
+@train.command("radius")
+@click.option(
+    "--data", required=True, multiple=True, help="Training set with visible lenses, a folder or s3://…; repeat for more."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the network; a training in it goes on.")
+@click.option(
+    "--begin",
+    type=click.Path(path_type=Path),
+    help="Folder of a finished run of 'train member residual' that it begins as [default: random weights].",
+)
+@click.option(
+    "--passes",
+    type=click.FloatRange(0, min_open=True),
+    default=RADIUS_PASSES,
+    show_default=True,
+    help="Passes over the lenses.",
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the weights and of all draws.")
+@click.option("--name", default="einstein-radius", show_default=True, help="What it is called.")
+@click.option("--version", default="1", show_default=True, help="Its version.")
+@click.option("--licence", metavar="SPDX", help="Licence of the weights, e.g. CC-BY-4.0 or BSD-3-Clause.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes that scale images [default: one a core].")
+@endpoint_option
+def train_radius(out: Path, **settings: Any) -> None:
+    """Train the network that sees Einstein radii, which 'scanner model' begins its fits with.
+
+    It learns from the visible lenses of the sets; those that no network trains on judge it. The same command goes on where it
+    was stopped. 'scanner model' uses it, in the place of the one that comes with scanner, when the three files
+    of OUT lie in ~/.local/share/scanner/models/einstein-radius on all machines.
+    """
+    network = interface.train_radius(out=out, progress=True, **settings)
+    for one in network.figures:
+        click.echo(
+            f"{one.set:12} {one.n:,} lenses: median error {one.median_error:.1%}, "
+            f"off by more than 20 % {one.off_by_20_percent:.2f}"
+        )
+    click.echo(f"{out}: {network.name} {network.version}, {network.passes:g} passes over {network.lenses:,} lenses")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from scanner.storage.contract import is_remote
 from scanner.training.presets import (
     EMBEDDED_ROWS,
     PRESETS,
+    RADIUS_PASSES,
     SCREEN_SHARE,
     SECOND_LOOK_SHARE,
     Preset,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from scanner.ensemble.bundle import Bundle
     from scanner.evaluation.promotion import Promotion
     from scanner.interface.progress import Move
+    from scanner.modelling.radius_network import RadiusManifest
     from scanner.training.adaptation import AdaptationPlan
     from scanner.training.checkpoint import FitRecord
     from scanner.training.jobs import Listener, TrainingEvent, TrainingJob
@@ -148,6 +150,88 @@ def train_member(
     from scanner.training.jobs import run_job
 
     return run_job(_job(member, data, Path(out), threads=threads, **settings), listen)
+
+
+def train_radius(
+    data: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    begin: str | Path | None = None,
+    passes: float = RADIUS_PASSES,
+    seed: int = 1,
+    name: str = "einstein-radius",
+    version: str = "1",
+    licence: str | None = None,
+    jobs: int | None = None,
+    progress: bool | None = None,
+    config: str | Path | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
+) -> RadiusManifest:
+    """Train the network that sees Einstein radii, which lens models begin with, as ``scanner train radius`` does.
+
+    The same call goes on where it was stopped. Needs the extra ``train`` (torch).
+
+    Parameters
+    ----------
+    data
+        One or several training sets with visible lenses: folders or ``s3://…``.
+    out
+        Folder of the network: three files, beside what it is trained with. In ``~/.local/share/scanner/models/einstein-radius``
+        they are used in the place of those that come with scanner.
+    begin
+        Folder of a finished run of ``scanner train member residual`` that all but its last layer begins as; None: random
+        weights.
+    passes, seed
+        How often each lens is shown; of the weights and of all draws.
+    name, version, licence
+        For its manifest and card; the licence is an SPDX expression.
+    jobs
+        Processes that scale images; one a core by default.
+    progress
+        Show a bar; by default on a terminal and in a notebook.
+    config, endpoint, anonymous
+        How object stores are reached.
+
+    Returns
+    -------
+    RadiusManifest
+        ``figures`` says how good it is on the lenses that were kept from it.
+
+    Raises
+    ------
+    ScannerError
+        A set cannot be trained on or has too few visible lenses; ``out`` holds another training, or cannot be written.
+    KeyboardInterrupt
+        Ctrl-C or SIGTERM; the same call goes on.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> network = scanner.train_radius("set", "radius", begin="runs/residual")  # doctest: +SKIP
+    >>> network.figures[0].median_error  # doctest: +SKIP
+    0.07
+    """
+    from scanner.labelled_set import local_datasets
+    from scanner.training import radius
+    from scanner.training.data import TrainingData
+
+    out = Path(out)
+    storage = configuration.load_storage(config, endpoint, anonymous)
+    training = TrainingData(local_datasets(listed(data), out / "datasets", storage))
+    with sigterm_interrupts(), script_kept_from_children(), bar("training", shown=progress) as move:
+        return radius.train_radius(
+            training,
+            out,
+            begin=None if begin is None else Path(begin),
+            passes=passes,
+            seed=seed,
+            name=name,
+            version=version,
+            licence=licence,
+            workers=jobs or cores(),
+            on_progress=lambda share, note: move(share, 1.0, note=note),
+        )
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from scanner.errors import ScannerError
 from scanner.modelling.deflector_light import fit_deflector
-from scanner.modelling.lens_model import LensModel, ModelledGalaxy, ModelledMass, Status, Verdict
+from scanner.modelling.lens_model import LensModel, ModelledGalaxy, ModelledMass, SeenRadius, Status, Verdict
 from scanner.modelling.observation import FIT_RADIUS, NISP_SIDE, SIDE, BandPsf, Observation, observe
+from scanner.modelling.radius_network import RadiusPosterior, in_use
 from scanner.modelling.scene_fit import (
     HIGHEST_RADIUS,
     HIGHEST_THETA_E,
@@ -46,6 +47,10 @@ _WORTH, _STANDS_OUT = 3.0, 5.0
 _RADII = np.geomspace(0.38, 2.5, 15)
 _OFFSETS = ((0.06, 4), (0.25, 8), (0.45, 8), (0.65, 8), (0.9, 8))
 _SOURCE_RADIUS = 0.2
+#: By what ln evidence is divided before the network's ln density is added, where one of several lenses is taken.
+_TEMPERATURE = 8.0
+#: Share of the likeliest radius' density that a radius must have for a further start to be there.
+_LIKELY = 0.2
 _STARTS, _FIRST_STEPS, _FINALISTS, _LAST_STEPS, _POLISH_STEPS = 10, 5, 3, 25, 50
 
 
@@ -62,10 +67,10 @@ class Comparison:
         return self.lens.ln_evidence - self.companions.ln_evidence
 
 
-def compare(problem: Problem) -> Comparison:
-    """Fit both hypotheses."""
+def compare(problem: Problem, radius: RadiusPosterior) -> Comparison:
+    """Fit both hypotheses; ``radius``: what a network sees, which says where to look and which of several lenses to take."""
     alone = with_more(problem, nothing(problem), MOST_COMPANIONS)
-    lens = fit_lens(problem, alone)
+    lens = fit_lens(problem, alone, radius)
     # Fair play: what the lens hypothesis has found is offered to the other, each image as a galaxy of its own.
     offered = [*lens.scene.galaxies[lens.scene.n_sources :], *_images(problem, lens)]
     for most in sorted({min(len(offered), most) for most in (MOST_GALAXIES, MOST_UNLENSED)} - {0}):
@@ -168,22 +173,29 @@ def _correlate(image: Float64, template: Float64) -> Float64:
     return np.asarray(scipy.fft.irfft2(scipy.fft.rfft2(image) * np.conj(scipy.fft.rfft2(template)), s=image.shape))
 
 
-def fit_lens(problem: Problem, alone: Fit) -> Fit:
+def fit_lens(problem: Problem, alone: Fit, radius: RadiusPosterior) -> Fit:
     """The best lens: starts from a grid, beside any of the unlensed galaxies that ``alone`` found."""
-    tried = [fit(problem, start, _FIRST_STEPS) for start in starts(problem, alone.scene.galaxies)]
+    tried = [fit(problem, start, _FIRST_STEPS) for start in starts(problem, alone.scene.galaxies, radius)]
     finalists = []
     # Companions explain most of an arc at once, and a lens only when it has converged: each number of them gets its chance.
     for size in sorted({len(one.scene.galaxies) for one in tried}):
-        same = sorted((one for one in tried if len(one.scene.galaxies) == size), key=lambda one: one.objective)
+        same = [one for one in tried if len(one.scene.galaxies) == size]
+        same.sort(key=lambda one: -_preference(-0.5 * one.objective, one, radius))
         finalists += _different(same, 2 if size == 1 else 1)
     finalists = [fit(problem, one.scene, _LAST_STEPS) for one in finalists]
-    finalists.sort(key=lambda one: -one.ln_evidence)
+    finalists.sort(key=lambda one: -_preference(one.ln_evidence, one, radius))
     goes_on = _different(finalists, _FINALISTS)
     # A clumpy source is explained by companions before it is by one profile behind a lens: the plain lens always goes on.
     plain = next((one for one in finalists if len(one.scene.galaxies) == 1), None)
     if plain is not None and len(_different([*goes_on, plain], _FINALISTS + 1)) > len(goes_on):
         goes_on = [*goes_on[: _FINALISTS - 1], plain]
-    return _polished(problem, max((with_more(problem, one, MOST_GALAXIES) for one in goes_on), key=lambda one: one.ln_evidence))
+    ends = [with_more(problem, one, MOST_GALAXIES) for one in goes_on]
+    return _polished(problem, max(ends, key=lambda one: _preference(one.ln_evidence, one, radius)))
+
+
+def _preference(ln_evidence: float, one: Fit, radius: RadiusPosterior) -> float:
+    """By what one of several lenses is taken; tempered, as no galaxy is a Sérsic profile and the evidence is too sure."""
+    return ln_evidence / _TEMPERATURE + radius.ln_density(one.scene.lens.theta_e)
 
 
 def _different(fits: list[Fit], most: int) -> list[Fit]:
@@ -198,10 +210,11 @@ def _different(fits: list[Fit], most: int) -> list[Fit]:
     return kept
 
 
-def starts(problem: Problem, galaxies: Float64) -> list[Scene]:
+def starts(problem: Problem, galaxies: Float64, radius: RadiusPosterior) -> list[Scene]:
     """Lenses to start from: isothermal spheres on a grid, scored by how much of the residual they explain.
 
-    Each is scored beside every subset of the unlensed galaxies, whose fluxes are fitted along.
+    Each is scored beside every subset of the unlensed galaxies, whose fluxes are fitted along. Beside each number of them,
+    the first start is the best of all, the others the best of those whose radius the network thinks likely.
     """
     data, deflector = problem.data, problem.deflector
     grid = [
@@ -215,8 +228,8 @@ def starts(problem: Problem, galaxies: Float64) -> list[Scene]:
     cosine, sine = dx / distance, dy / distance
     table = np.array(grid, dtype=np.float32)
     templates = []
-    for radius, x, y in table:
-        r2 = (dx - radius * cosine - x) ** 2 + (dy - radius * sine - y) ** 2 + np.float32(0.03**2)
+    for theta_e, x, y in table:
+        r2 = (dx - theta_e * cosine - x) ** 2 + (dy - theta_e * sine - y) ** 2 + np.float32(0.03**2)
         templates.append(np.exp(np.sqrt(r2) * np.float32(-1.678 / _SOURCE_RADIUS)))
     subsets = [[k for k in range(len(galaxies)) if subset >> k & 1] for subset in range(1 << len(galaxies))]
     score = np.zeros((len(subsets), len(grid)))
@@ -236,11 +249,19 @@ def starts(problem: Problem, galaxies: Float64) -> list[Scene]:
                 left = right - cross[:, subset] @ inverse @ known[subset]
                 norm = own - np.einsum("ij,jk,ik->i", cross[:, subset], inverse, cross[:, subset])
             score[number] += gain + np.clip(left, 0.0, None) ** 2 / np.maximum(norm, 1e-3 * own)
-    return _chosen(score, subsets, table, galaxies, problem)
+    return _chosen(score, subsets, table, galaxies, problem, _likely(radius))
 
 
-def _chosen(score: Float64, subsets: list[list[int]], table: Float32, galaxies: Float64, problem: Problem) -> list[Scene]:
-    """The best of the grid, some for each number of unlensed galaxies, far enough apart."""
+def _likely(radius: RadiusPosterior) -> frozenset[float]:
+    """The grid's radii that a network thinks likely."""
+    density = np.array([radius.ln_density(value) for value in _RADII])
+    return frozenset(_RADII[density >= density.max() + math.log(_LIKELY)].astype(np.float32).tolist())
+
+
+def _chosen(
+    score: Float64, subsets: list[list[int]], table: Float32, galaxies: Float64, problem: Problem, likely: frozenset[float]
+) -> list[Scene]:
+    """The best of the grid, some for each number of unlensed galaxies, far apart; all but the first of a likely radius."""
     deflector = problem.deflector
     chosen: list[Scene] = []
     sizes = range(len(galaxies) + 1)
@@ -252,6 +273,8 @@ def _chosen(score: Float64, subsets: list[list[int]], table: Float32, galaxies: 
         for place in order:
             row, column = divmod(int(place), score.shape[1])
             radius, x, y = table[column]
+            if taken and float(radius) not in likely:
+                continue
             if any(
                 rows[row] == other and abs(math.log(radius / had[0])) < 0.2 and np.hypot(x - had[1], y - had[2]) < 0.25 * radius
                 for other, had in taken
@@ -266,13 +289,15 @@ def _chosen(score: Float64, subsets: list[list[int]], table: Float32, galaxies: 
     return chosen
 
 
-#: ln evidence ratio from which a candidate is certified, consistent with a lens, and better explained without one; and the
-#: least S/N of the counter-image of what is certified. ``docs/lens-models.md`` says how many pass.
-CERTIFIED, CONSISTENT, WITHOUT = 15.0, 5.0, -5.0
-CERTIFIED_COUNTER_IMAGE_SNR = 5.0
-#: What a model adds to the networks' log-odds: a constant, and times asinh(ln evidence ratio / 5) and ln(1 + S/N of the
-#: counter-image). Fitted to lenses and non-lenses that networks rank high; the mean odds ratio of the non-lenses is one.
-ADDED_LOG_ODDS = (-1.32, 0.13, 0.75)
+#: ln evidence ratio from which a candidate is certified, consistent with a lens, and better explained without one; and, of
+#: what is certified, the least S/N of the counter-image and :attr:`SeenRadius.agreement`. ``docs/lens-models.md`` says how
+#: many pass.
+CERTIFIED, CONSISTENT, WITHOUT = 10.0, 5.0, -5.0
+CERTIFIED_COUNTER_IMAGE_SNR, CERTIFIED_AGREEMENT = 3.0, 0.3
+#: What a model adds to the networks' log-odds: a constant, and times asinh(ln evidence ratio / 5), ln(1 + S/N of the
+#: counter-image) and ln(0.01 + agreement). Fitted to lenses and non-lenses that networks rank high; the mean odds ratio of the
+#: non-lenses is one.
+ADDED_LOG_ODDS = (0.34, 0.45, 0.52, 1.23)
 #: Least S/N of the lensed light, all bands together, of a model that is worth its name.
 LEAST_ARC_SNR = 8.0
 #: What errors are multiplied by: the curvature knows of no other minimum, and of no clumps that the model leaves out.
@@ -317,6 +342,7 @@ def model_cutout(
     wcs: WCS | None = None,
     psfs: Mapping[Band, BandPsf] = MappingProxyType({}),
     p_calibrated: float = math.nan,
+    radius: RadiusPosterior | None = None,
 ) -> tuple[LensModel, ModelImages | None]:
     """Fit one candidate; whatever is wrong with it is said in its record.
 
@@ -332,6 +358,8 @@ def model_cutout(
         See :func:`~scanner.modelling.observation.observe`.
     p_calibrated
         The networks' probability that it is a lens; NaN where there is none.
+    radius
+        Its Einstein radius as a network sees it; by default, the network in use.
     """
     target_id = int(cutout.targets.target_id[0])
     try:
@@ -339,9 +367,10 @@ def model_cutout(
         with threadpool_limits(1), np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
             data = observe(cutout, psfs)
             problem = Problem(data, fit_deflector(data))
-            found = compare(problem)
+            radius = radius or in_use().posterior(cutout)
+            found = compare(problem, radius)
             images = images_of(problem, found.lens)
-            record = _record(problem, found, images, tile_id, target_id, input_fingerprint)
+            record = _record(problem, found, images, radius, tile_id, target_id, input_fingerprint)
             used = {band: psfs[band].source if band in psfs else "mean" for band in BANDS if band in record.bands}
             further = {"psf": used, "mass": _on_the_sky(record.mass, cutout, wcs)}
             record = record.model_copy(update=further | {"p_lens_modelled": lens_probability(record, p_calibrated)})
@@ -360,7 +389,13 @@ def model_cutout(
 
 
 def _record(
-    problem: Problem, found: Comparison, images: ModelImages, tile_id: str, target_id: int, input_fingerprint: str
+    problem: Problem,
+    found: Comparison,
+    images: ModelImages,
+    radius: RadiusPosterior,
+    tile_id: str,
+    target_id: int,
+    input_fingerprint: str,
 ) -> LensModel:
     fit, ratio = found.lens, found.ln_evidence_ratio
     mass = fit.scene.mass
@@ -381,12 +416,13 @@ def _record(
     n_images = int(seen_images.count[0])
     brightness = np.sort(np.abs(seen_images.magnification[0, :n_images]))[::-1]
     counter_image_snr = float(snr * brightness[1] / brightness.sum()) if n_images > 1 else 0.0
+    agreement = radius.near(lens.theta_e)
     return LensModel(
         tile_id=tile_id,
         target_id=target_id,
         input_fingerprint=input_fingerprint,
         status=status,
-        verdict=verdict(ratio, status, counter_image_snr),
+        verdict=verdict(ratio, status, counter_image_snr, agreement),
         bands=tuple(BANDS[band] for band in problem.data.bands),
         mass=ModelledMass(
             theta_e_arcsec=lens.theta_e,
@@ -412,6 +448,13 @@ def _record(
         magnification=float(seen / sources.sum()) if sources.sum() > 0.0 else None,
         arc_snr=snr,
         counter_image_snr=counter_image_snr,
+        seen_radius=SeenRadius(
+            network=radius.network,
+            theta_e_arcsec=radius.quantile(0.5),
+            low_arcsec=radius.quantile(0.16),
+            high_arcsec=radius.quantile(0.84),
+            agreement=agreement,
+        ),
         deflector_kept=kept,
     )
 
@@ -473,9 +516,13 @@ def _status(fit: Fit, snr: float, theta_e: float, n_pixels: float, deflector_kep
     return "converged" if fit.converged else "not converged"
 
 
-def verdict(ln_evidence_ratio: float, status: Status, counter_image_snr: float) -> Verdict:
-    """What the evidence says; certified is only a model that converged, and whose second brightest image is seen."""
-    if ln_evidence_ratio > CERTIFIED and status == "converged" and counter_image_snr > CERTIFIED_COUNTER_IMAGE_SNR:
+def verdict(ln_evidence_ratio: float, status: Status, counter_image_snr: float, agreement: float) -> Verdict:
+    """What the evidence says.
+
+    Certified is only a model that converged, whose second brightest image is seen, and whose radius the network sees too.
+    """
+    shown = counter_image_snr > CERTIFIED_COUNTER_IMAGE_SNR and agreement >= CERTIFIED_AGREEMENT
+    if ln_evidence_ratio > CERTIFIED and status == "converged" and shown:
         return "certified"
     if ln_evidence_ratio > CONSISTENT:
         return "consistent"
@@ -484,11 +531,12 @@ def verdict(ln_evidence_ratio: float, status: Status, counter_image_snr: float) 
 
 def lens_probability(model: LensModel, p_calibrated: float) -> float | None:
     """Probability of a lens by networks and model together, at the networks' prevalence; None where they gave none."""
-    ratio, snr = model.ln_evidence_ratio, model.counter_image_snr
-    if ratio is None or snr is None or math.isnan(p_calibrated):
+    ratio, snr, seen = model.ln_evidence_ratio, model.counter_image_snr, model.seen_radius
+    if ratio is None or snr is None or seen is None or math.isnan(p_calibrated):
         return None
-    constant, of_evidence, of_counter_image = ADDED_LOG_ODDS
+    constant, of_evidence, of_counter_image, of_agreement = ADDED_LOG_ODDS
     added = constant + of_evidence * math.asinh(ratio / 5.0) + of_counter_image * math.log1p(snr)
+    added += of_agreement * math.log(0.01 + seen.agreement)
     odds = p_calibrated / max(1.0 - p_calibrated, 1e-9) * math.exp(added)
     return odds / (1.0 + odds)
 

@@ -65,6 +65,21 @@ class ModelledMass(Record):
     shear_position_angle_deg: float | None = None
 
 
+class SeenRadius(Record):
+    """The Einstein radius that a network sees in the cutout (:mod:`scanner.modelling.radius_network`).
+
+    ``network``: its fingerprint; empty where none was asked. ``theta_e_arcsec``: the median of what it thinks;
+    ``low_arcsec`` to ``high_arcsec``: the middle 68 %. ``agreement``: probability, by the network, that the radius is within
+    10 % of the model's.
+    """
+
+    network: str
+    theta_e_arcsec: float
+    low_arcsec: float
+    high_arcsec: float
+    agreement: float
+
+
 class LensModel(SealedRecord):
     """``model.json``: the lens model of one candidate, or why there is none.
 
@@ -98,6 +113,7 @@ class LensModel(SealedRecord):
     magnification: float | None = None
     arc_snr: float | None = None
     counter_image_snr: float | None = None
+    seen_radius: SeenRadius | None = None
     deflector_kept: float | None = None
     p_lens_modelled: float | None = None
     place: str = ""
@@ -125,6 +141,8 @@ _VALUES: dict[str, str] = {
     "model_magnification": "magnification",
     "arc_snr": "arc_snr",
     "counter_image_snr": "counter_image_snr",
+    "theta_e_network": "seen_radius.theta_e_arcsec",
+    "theta_e_agreement": "seen_radius.agreement",
     "p_lens_modelled": "p_lens_modelled",
 }
 

@@ -13,10 +13,12 @@ from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
 from scanner.catalogue.rank import listed
 from scanner.config import RunConfig
+from scanner.errors import ContentError
 from scanner.modelling import panels
 from scanner.modelling.candidate import model_cutout
 from scanner.modelling.lens_model import IMAGES, MODELS, PICTURE, RECORD, LensModel, key, modelled, read, table_of
 from scanner.modelling.observation import tile_psfs
+from scanner.modelling.radius_network import in_use
 from scanner.query.catalogue import Catalogue
 from scanner.records import FailedTile, Tile
 from scanner.sky import tile_list
@@ -36,6 +38,13 @@ from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.published import CATALOGUE, open_published
 from scanner.survey.scan.scratch import sweep_scratch
 from scanner.survey.workers.steps import OnProgress, Steps
+
+
+class ModelJob(CandidatesJob):
+    """Candidates to be modelled; ``radius_network``: the fingerprint of the network that sees Einstein radii."""
+
+    radius_network: str
+
 
 #: What the stage must know of an object.
 _WANTED = "rank, system_id, tile_id, target_id, is_candidate"
@@ -87,12 +96,13 @@ def model_run(out: str, config: RunConfig, on_progress: Callable[[int, int], Non
         n_before = len(wanted) - sum(map(len, todo.values()))
         on_progress(n_before, len(wanted))
         jobs = [
-            CandidatesJob(
+            ModelJob(
                 run_folder=folder.location,
                 tile=tiles[tile_id],
                 config=config,
                 bundle_fingerprint=record.bundle_fingerprint,
                 target_ids=target_ids,
+                radius_network=in_use().fingerprint,
             )
             for tile_id, target_ids in in_jobs(todo)
         ]
@@ -126,19 +136,21 @@ def _listed(catalogue: Catalogue, config: RunConfig) -> pa.Table:
 
 
 def _is_current(store: Store, tile: Tile, target_id: int, input_fingerprint: str | None) -> bool:
-    """Whether an object has a model, of these input files, by this version, and with the PSFs that the tile list names."""
+    """Whether an object has a model, of these input files, by this version and network, with the PSFs of the tile list."""
     known = read(store, tile.tile_id, target_id)
     if known is None or (known.input_fingerprint, known.scanner_version) != (input_fingerprint, __version__):
+        return False
+    if known.seen_radius is not None and known.seen_radius.network != in_use().fingerprint:
         return False
     return all((source == "image") == (tile.bands[band].psf is not None) for band, source in known.psf.items())
 
 
-def model_tile(job: CandidatesJob, on_progress: OnProgress) -> CandidatesOutcome:
+def model_tile(job: ModelJob, on_progress: OnProgress) -> CandidatesOutcome:
     """Model the candidates of a job on a worker, those that are modelled already too."""
     return outcome_of(job, _model(job), on_progress, "modelling")
 
 
-def _model(job: CandidatesJob) -> Iterator[int]:
+def _model(job: ModelJob) -> Iterator[int]:
     """Model one candidate after the other; yields how many are written."""
     at_hand, tile_id = opened(job), job.tile.tile_id
     psfs = tile_psfs(job.tile, at_hand.objects, job.config)
@@ -160,8 +172,10 @@ def _model(job: CandidatesJob) -> Iterator[int]:
         yield row + 1
 
 
-def _prepare(job: CandidatesJob, scores: bool) -> str:
-    """Nothing to load: no network is asked."""
+def _prepare(job: ModelJob, scores: bool) -> str:
+    """Open the network, which must be the one that the driver has."""
+    if in_use().fingerprint != job.radius_network:
+        raise ContentError("a worker has another network of Einstein radii; put the same one on all machines.")
     return job.bundle_fingerprint
 
 

@@ -244,8 +244,8 @@ def finish(folder: Path, network: nn.Module, record: FitRecord) -> FitRecord:
     return record
 
 
-def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:
-    """Read a finished member.
+def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], FitRecord]:
+    """Read the weights of a finished member, by name.
 
     Raises
     ------
@@ -260,11 +260,25 @@ def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:
     content = (folder / MEMBER).read_bytes()
     if hashlib.sha256(content).hexdigest() != record.member_sha256:
         raise ContentError(f"{folder / MEMBER}: damaged (its SHA-256 is not the one in {FIT}); train the member again.")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}, record
+
+
+def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:
+    """Read a finished member of the seven.
+
+    Raises
+    ------
+    InputMissingError
+        The folder holds no finished run.
+    ContentError
+        Its files are not what :func:`finish` wrote.
+    """
+    weights, record = read_weights(folder)
     try:
         network = build(cast(MemberName, record.plan.member), seed=0)
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
-    except (RuntimeError, ValueError, OSError, EOFError):
+        network.load_state_dict(weights)
+    except (KeyError, RuntimeError, ValueError):
         raise ContentError(f"{folder / MEMBER}: not the weights of {record.plan.member}; train the member again.") from None
     return network.eval(), record
 

@@ -30,14 +30,14 @@ SKY, GAIN = ASINH_OFFSET / ASINH_RANGE, 8.0
 
 
 class ResidualNetwork(nn.Module):
-    """From scaled images (N, 4, 128, 128; :data:`BANDS`, NISP on VIS's pixels) to two logits (N, 2).
+    """From scaled images (N, 4, 128, 128; :data:`BANDS`, NISP on VIS's pixels) to ``outputs`` logits: two for a member.
 
     VIS and its difference to itself turned come as four channels each of every second pixel, NISP as means of 2 x 2 pixels, on
     64 x 64. Of the last 8 x 8 positions the head sees the mean, the maximum, and a sum with weights of its own: a lens stands
     in the centre.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, outputs: int = 2) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -52,7 +52,7 @@ class ResidualNetwork(nn.Module):
             self.weighted = nn.Conv2d(last, last, positions, groups=last, bias=False)
             nn.init.constant_(self.weighted.weight, 1.0 / positions**2)
             self.dropout = nn.Dropout(DROPOUT)
-            self.hidden, self.output = nn.Linear(3 * last, HIDDEN), nn.Linear(HIDDEN, 2)
+            self.hidden, self.output = nn.Linear(3 * last, HIDDEN), nn.Linear(HIDDEN, outputs)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits; in bfloat16 where the caller casts."""
@@ -100,10 +100,10 @@ class ResidualTrainer(Trainer):
 
     def feed(self, stage: Stage) -> Feed:
         """The central 12.8"; ``stage`` does not matter."""
-        return _CentralFeed(self.images, self.device)
+        return CentralFeed(self.images, self.device)
 
 
-class _CentralFeed(Feed):
+class CentralFeed(Feed):
     """Reads the centre of VIS, and NISP on its pixels."""
 
     def __init__(self, images: ScaledImages, device: torch.device) -> None:
@@ -113,11 +113,20 @@ class _CentralFeed(Feed):
 
 
 def to_onnx(network: ResidualNetwork) -> bytes:
-    """The network as ``scanner models add-member`` takes it: input ``images`` (N, 4, 128, 128), output ``log_odds`` (N, 1).
+    """The network as ``scanner models add-member`` takes it: input ``images`` (N, 4, 128, 128), output ``log_odds`` (N, 1)."""
+    graph = OnnxGraph()
+    logits = added_network(graph, network)
+    difference = np.zeros((2, 1), dtype=np.float32)
+    difference[LENS], difference[NON_LENS] = 1.0, -1.0
+    graph.node("MatMul", [logits, graph.constant("lens-minus-non-lens", difference)], "log_odds")
+    return serialised(graph, "scanner-residual", "log_odds", 1)
+
+
+def added_network(graph: OnnxGraph, network: ResidualNetwork) -> str:
+    """Add the network to a graph, from its input ``images`` on; return the output that has its logits.
 
     Written node by node, normalisation folded into the convolutions: the same weights give the same bytes.
     """
-    graph = OnnxGraph()
     halves = graph.split("images", (len(BANDS) - 1, 1), ["nisp", "vis"], axis=1)
     nisp = graph.node("AveragePool", [halves[0]], "nisp/coarse", kernel_shape=[2, 2], strides=[2, 2])
     excess = [graph.node("Sub", [source, graph.scalar(SKY)], f"{source}/excess") for source in (halves[1], nisp)]
@@ -137,16 +146,17 @@ def to_onnx(network: ResidualNetwork) -> bytes:
     pooled = [weighted, *(graph.node(f"Global{kind}Pool", [current], kind.lower()) for kind in ("Average", "Max"))]
     seen = graph.node("Flatten", [graph.node("Concat", pooled, "seen", axis=1)], "flat", axis=1)
     hidden = graph.node("Relu", [_dense(graph, network.hidden, "hidden", seen)], "hidden/relu")
-    logits = _dense(graph, network.output, "output", hidden)
-    difference = np.zeros((2, 1), dtype=np.float32)
-    difference[LENS], difference[NON_LENS] = 1.0, -1.0
-    graph.node("MatMul", [logits, graph.constant("lens-minus-non-lens", difference)], "log_odds")
+    return _dense(graph, network.output, "output", hidden)
+
+
+def serialised(graph: OnnxGraph, name: str, output: str, width: int) -> bytes:
+    """A checked model of a graph that :func:`added_network` began; its output is (N, ``width``)."""
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
-            "scanner-residual",
+            name,
             [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", len(BANDS), PIXELS, PIXELS])],
-            [helper.make_tensor_value_info("log_odds", TensorProto.FLOAT, ["N", 1])],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", width])],
             [*graph.constants.values()],
         ),
         producer_name="scanner",

@@ -15,6 +15,7 @@ from scanner.modelling.deflector_light import fit_deflector, without_deflector
 from scanner.modelling.lens_model import LensModel, table_of
 from scanner.modelling.observation import mean_of_euclid, observe
 from scanner.modelling.panels import lens_of_record, lenstronomy_arguments, pyautolens_arguments
+from scanner.modelling.radius_network import RadiusPosterior, in_use
 from scanner.modelling.scene_fit import Problem, Scene, draw, fit, priors
 from scanner.simulation.lensing import deflection
 
@@ -87,7 +88,7 @@ def test_slopes_are_those_of_finite_differences(problem, truth):
         assert slope[number] == pytest.approx(-(up - down) / 8e-3, rel=0.02, abs=15.0), number
 
 
-def test_a_drawn_lens_is_recovered_from_nothing(modelled):
+def test_a_drawn_lens_is_recovered_from_nothing(modelled, lens_cutout):
     model, images = modelled
     assert (model.status, model.verdict) == ("converged", "certified")
     assert model.mass.theta_e_arcsec == pytest.approx(LENS.theta_e, rel=0.02)
@@ -97,8 +98,45 @@ def test_a_drawn_lens_is_recovered_from_nothing(modelled):
     assert (model.galaxies[0].x_arcsec, model.galaxies[0].y_arcsec) == pytest.approx((SOURCE.x, SOURCE.y), abs=0.05)
     assert sum(one.flux[0] for one in model.galaxies if one.lensed) == pytest.approx(SOURCE.flux[0], rel=0.15)
     assert model.n_images in (2, 4)
+    seen = model.seen_radius
+    assert seen.low_arcsec < seen.theta_e_arcsec < seen.high_arcsec
+    assert (seen.network, seen.agreement) == (
+        in_use().fingerprint,
+        in_use().posterior(lens_cutout).near(model.mass.theta_e_arcsec),
+    )
     fitted = images.fitted[0] > 0
     assert (images.residual(0) / images.noise[0])[fitted].std() == pytest.approx(0.9, abs=0.1)
+
+
+def test_of_several_lenses_the_one_is_taken_whose_radius_the_network_sees(problem):
+    """A network that is sure of another radius moves where the fit starts, and what is taken, but not what the pixels say."""
+    edges = RadiusPosterior.flat().edges
+    middle = np.exp(0.5 * (edges[1:] + edges[:-1]))
+
+    def sure_of(theta_e):
+        near = np.exp(-0.5 * (np.log(middle / theta_e) / 0.05) ** 2)
+        return RadiusPosterior(edges, near / near.sum())
+
+    wrong = candidate.starts(problem, np.zeros((0, 7)), sure_of(2.0))
+    radii = [math.exp(one.mass[0]) for one in wrong]
+    # The first is the best of all, whatever the network says.
+    assert radii[0] == pytest.approx(LENS.theta_e, rel=0.15)
+    assert all(one == pytest.approx(2.0, rel=0.25) for one in radii[1:])
+    free = [math.exp(one.mass[0]) for one in candidate.starts(problem, np.zeros((0, 7)), RadiusPosterior.flat())]
+    assert (free[0], max(free) / min(free) > 1.3) == (radii[0], True)
+    small, large = (replace_theta_e(problem, theta_e) for theta_e in (0.6, LENS.theta_e))
+    assert candidate._preference(50.0, large, RadiusPosterior.flat()) > candidate._preference(
+        40.0, small, RadiusPosterior.flat()
+    )
+    assert candidate._preference(50.0, large, sure_of(0.6)) < candidate._preference(40.0, small, sure_of(0.6))
+
+
+def replace_theta_e(problem, theta_e):
+    """A fit of no steps to a lens of an Einstein radius."""
+    start = candidate.starts(problem, np.zeros((0, 7)), RadiusPosterior.flat())[0]
+    mass = start.mass.copy()
+    mass[0] = math.log(theta_e)
+    return fit(problem, replace(start, mass=mass), 0)
 
 
 def test_galaxies_of_two_colours_are_no_lens():
@@ -107,9 +145,10 @@ def test_galaxies_of_two_colours_are_no_lens():
     assert model.n_companions_without_lens >= 2
 
 
-def test_certified_is_what_converged_shows_its_counter_image_and_keeps_its_deflector(modelled):
-    assert verdict(16.0, "converged", 6.0) == "certified"
-    assert {verdict(16.0, "poor fit", 6.0), verdict(16.0, "converged", 4.0), verdict(6.0, "converged", 6.0)} == {"consistent"}
+def test_certified_is_what_converged_shows_its_counter_image_and_has_the_radius_that_a_network_sees(modelled):
+    assert verdict(11.0, "converged", 3.1, 0.3) == "certified"
+    not_quite = (11.0, "poor fit", 3.1, 0.3), (9.0, "converged", 3.1, 0.3), (11.0, "converged", 2.9, 0.3)
+    assert {verdict(*case) for case in (*not_quite, (11.0, "converged", 3.1, 0.29))} == {"consistent"}
     # The two images share the light of the arcs.
     assert 5.0 < modelled[0].counter_image_snr < 0.5 * modelled[0].arc_snr
     assert modelled[0].deflector_kept == pytest.approx(1.0, abs=0.2)
@@ -126,9 +165,11 @@ def test_a_source_that_takes_over_the_galaxy_or_is_too_large_is_not_believed(pro
 
 
 def test_a_model_raises_or_lowers_what_networks_think(modelled):
-    model = modelled[0].model_copy(update={"ln_evidence_ratio": 0.0, "counter_image_snr": 0.0})
-    # A quarter of the odds is left to what shows nothing of a lens.
-    assert lens_probability(model, 0.5) == pytest.approx(1.0 / (1.0 + math.exp(1.32)))
+    nowhere = modelled[0].seen_radius.model_copy(update={"agreement": 0.0})
+    model = modelled[0].model_copy(update={"ln_evidence_ratio": 0.0, "counter_image_snr": 0.0, "seen_radius": nowhere})
+    # A two hundredth of the odds is left to what shows nothing of a lens, at a radius that the network excludes.
+    odds = math.exp(0.34) * 0.01**1.23
+    assert lens_probability(model, 0.5) == pytest.approx(odds / (1.0 + odds))
     assert lens_probability(modelled[0], 0.5) > 0.7
     assert lens_probability(modelled[0], math.nan) is None
     assert 0.9999 < lens_probability(modelled[0], 1.0) <= 1.0

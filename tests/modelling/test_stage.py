@@ -71,6 +71,9 @@ def test_the_best_objects_are_modelled_best_first_though_a_worker_is_killed(run)
     assert [one.p_lens_modelled for one in report.models] == [
         lens_probability(one, p) for one, p in zip(report.models, networks, strict=True)
     ]
+    assert table["theta_e_network"].to_pylist() == pytest.approx(
+        [by_place[place].seen_radius.theta_e_arcsec for place in sorted(by_place)]
+    )
     assert table["p_lens_modelled"].to_pylist() == pytest.approx(
         [by_place[place].p_lens_modelled for place in sorted(by_place)]
     )

@@ -37,6 +37,7 @@ export const modelFacts = (row) => [
   ["Status", row.model_status],
   ...(row.theta_e === null ? [] : [
     ["Einstein radius", `${fixed(row.theta_e, 3)}″ ± ${fixed(row.theta_e_err, 3)}″`],
+    ["as a network sees it", `${fixed(row.theta_e_network, 2)}″; within 10 % of the model's with a probability of ${fixed(row.theta_e_agreement, 2)}`],
     ["Axis ratio", `${fixed(row.mass_q, 2)} ± ${fixed(row.mass_q_err, 2)}`],
     ["Position angle", `${fixed(row.mass_pa, 0)}° east of north`],
     ["Shear", `${fixed(row.shear, 3)} at ${fixed(row.shear_pa, 0)}°`],
