@@ -672,7 +672,7 @@ def _screen(bundle: Bundle) -> str:
 def _decides(bundle: Bundle) -> str:
     score = "grid value" if bundle.manifest.decides_on == "grid" else "calibrated probability"
     beta = bundle.default_beta
-    how = "the plain half; no labelled set chose it" if beta is None else f"highest F-beta at β = {beta:g}"
+    how = "the plain half; no labelled set chose it" if beta is None else f"set by F-beta at β = {beta:g}"
     return f"{score} >= {bundle.threshold():.4g} ({how})"
 
 

@@ -31,7 +31,7 @@ from scanner.ensemble.calibration import (
     OperatingCurve,
     OperatingPoint,
 )
-from scanner.ensemble.embedding_grid import EmbeddingGrid, GridRule
+from scanner.ensemble.embedding_grid import PAPER_RULE, EmbeddingGrid, GridRule
 from scanner.ensemble.preprocessing import Augmentation, Preprocessing, Scaling, SecondLook
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.records import (
@@ -454,7 +454,8 @@ class Bundle:
                 f"{self.path}: this bundle was made without labelled objects and has no threshold for beta = {beta:g}; "
                 "leave beta out, or import it again with --data."
             )
-        return self.curve.best(beta, listed[0].prevalence if listed else None).threshold
+        prevalence = listed[0].prevalence if listed else None
+        return self.curve.best(beta, prevalence, exact=self.manifest.grid == PAPER_RULE).threshold
 
 
 def read_bundle(path: Path, location: str) -> Bundle:
@@ -549,7 +550,9 @@ class BundleContent:
 
     def manifest(self, sha256: dict[str, str]) -> BundleManifest:
         """What ``bundle.json`` says of it."""
-        points = () if self.curve is None else tuple(self.curve.best(beta, self.prevalence) for beta in self.betas)
+        rule, curve = GridRule() if self.grid is None else self.grid.rule, self.curve
+        # A bundle of the paper's recipe has the paper's threshold.
+        best = () if curve is None else (curve.best(beta, self.prevalence, exact=rule == PAPER_RULE) for beta in self.betas)
         return BundleManifest(
             name=self.name,
             version=self.version,
@@ -561,9 +564,9 @@ class BundleContent:
             class_prior=self.class_prior,
             calibration=self.calibration,
             second_look=self.second_look,
-            grid=GridRule() if self.grid is None else self.grid.rule,
+            grid=rule,
             screen=self.screen,
-            thresholds=points,
+            thresholds=tuple(best),
             metrics=tuple(self.metrics),
             trained_on=tuple(self.trained_on),
             sha256=sha256,

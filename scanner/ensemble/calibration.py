@@ -373,8 +373,39 @@ class OperatingCurve:
         denominator = beta**2 * precision + recall
         return np.divide((1 + beta**2) * precision * recall, denominator, out=np.zeros_like(recall), where=denominator > 0)
 
-    def best(self, beta: float, prevalence: float | None = None) -> OperatingPoint:
-        """Find the threshold of the highest F-beta; of equals, the lowest, which finds the most lenses.
+    def f_beta_error(self, beta: float, prevalence: float | None = None) -> Float64:
+        """Standard error of F-beta at every threshold, (K,) float64, by the delta method.
+
+        Recall and false-positive rate are independent binomial shares of the set's lenses and non-lenses. A share that counts
+        none or all of them would have no variance, which is too sure: only in the variance, a share is (count + 1/2) / (n + 1).
+
+        Parameters
+        ----------
+        beta, prevalence
+            See :meth:`f_beta`.
+        """
+        share, weight = self.prevalence if prevalence is None else prevalence, 1 + beta**2
+        recall, fall_out = self.true_positives / self.n_lenses, self.false_positives / self.n_non_lenses
+        # F-beta is weight * share * recall / total.
+        total = share * recall + (1 - share) * fall_out + beta**2 * share
+        by_recall = weight * share * (total - share * recall) / total**2
+        by_fall_out = -weight * share * recall * (1 - share) / total**2
+
+        def variance(counts: Int64) -> Float64:
+            smoothed = (counts + 0.5) / (counts[-1] + 1)
+            return np.asarray(smoothed * (1 - smoothed) / counts[-1])
+
+        spread = by_recall**2 * variance(self.true_positives) + by_fall_out**2 * variance(self.false_positives)
+        return np.asarray(np.sqrt(spread))
+
+    def best(self, beta: float, prevalence: float | None = None, *, exact: bool = False) -> OperatingPoint:
+        """Find the lowest threshold, hence that of the most lenses, whose F-beta is as good as the highest.
+
+        As good: within one standard error of it, the rule by which cross-validation chooses a model (Breiman et al. 1984,
+        *Classification and regression trees*, section 3.4.3). The highest of many noisy values is an accident of the set: one
+        non-lens more or less moves it far. In a tiny set the standard error spans everything, so F-beta must also be nearer to
+        the highest than to what it is where every object is taken: no threshold that takes everything is chosen unless it is
+        the best.
 
         Parameters
         ----------
@@ -382,9 +413,14 @@ class OperatingCurve:
             Weight of recall against precision, > 0.
         prevalence
             See :meth:`precision_recall`.
+        exact
+            The threshold of the highest F-beta itself, as in the paper; of equals, the lowest.
         """
         values = self.f_beta(beta, prevalence)
         at = len(values) - 1 - int(np.argmax(values[::-1]))
+        if not exact:
+            least = max(values[at] - self.f_beta_error(beta, prevalence)[at], (values[at] + values[-1]) / 2)
+            at = int(np.flatnonzero(values >= least)[-1])
         precision, recall = self.precision_recall(prevalence)
         return OperatingPoint(
             threshold=float(self.thresholds[at]),

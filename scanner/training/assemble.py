@@ -221,7 +221,8 @@ def _check_classes(data: TrainingData) -> None:
 
 def useless_threshold(curve: OperatingCurve, grid: EmbeddingGrid) -> str | None:
     """Say so where the default threshold takes every object: then F-beta found nothing to choose by."""
-    point = curve.best(BETAS[0])
+    # The lowest of those within a standard error takes everything only where this one does.
+    point = curve.best(BETAS[0], exact=True)
     if point.n_selected < curve.n_lenses + curve.n_non_lenses:
         return None
     empty = float((grid.counts == 0).mean())
@@ -362,7 +363,7 @@ def combine(
 ) -> Combination:
     """Make the grid from training objects; calibrate and set the operating curve on held-out ones.
 
-    The paper embedded the training set with t-SNE and nothing else (section 3.3). The threshold that maximises F-beta is set on
+    The paper embedded the training set with t-SNE and nothing else (section 3.3). The threshold is set by F-beta on
     held-out objects: on the training set itself the grid would judge its own cells.
 
     Parameters

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scanner.ensemble.bundle import CARD_FILE, Bundle, BundleManifest, content_of, write_bundle
-from scanner.ensemble.embedding_grid import Embedded
+from scanner.ensemble.embedding_grid import PAPER_RULE, Embedded
 from scanner.errors import OutputError
 from scanner.evaluation.metrics import auroc, roc_curve
 from scanner.evaluation.page import MEMBER_COLOURS
@@ -42,8 +42,10 @@ LIMITS = """## Limits
 - Recalls at low false-positive rates rest on few objects: their number is stated with them."""
 DATA = """{n_objects:,} cutouts, of which {n_train:,} were trained on ({train:.0%}, less the lenses whose arcs have a
 signal-to-noise ratio below {min_arc_snr:g}); {validation:.0%} chose the best weights, {calibration:.0%} set the calibration
-and the thresholds. The default threshold maximises F-beta at β = {beta:g}, which weights precision if β < 1. Preset
+and the thresholds. The default threshold {chosen} at β = {beta:g}, which weights precision if β < 1. Preset
 `{preset}`, preprocessing `{preprocessing}`."""
+EXACT = "maximises F-beta"
+WITHIN_ONE_ERROR = "is the lowest whose F-beta is within a standard error of the highest"
 BEGINNINGS = {"random": "random", "copy": "{}", "bundle": "bundle {:.12}"}
 ROC_PLOT, EMBEDDING_PLOT, GROUPS_PLOT = "roc.png", "embedding.png", "groups.png"
 LENS_COLOUR, OTHER_COLOUR = "#0072b2", "#d55e00"
@@ -105,6 +107,7 @@ def model_card(
         validation=plan.preset.shares.validation,
         calibration=plan.preset.shares.calibration,
         min_arc_snr=plan.preset.min_arc_snr,
+        chosen=EXACT if manifest.grid == PAPER_RULE else WITHIN_ONE_ERROR,
         beta=manifest.thresholds[0].beta if manifest.thresholds else float("nan"),
         preset=plan.preset.name,
         preprocessing=manifest.preprocessing,

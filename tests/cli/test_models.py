@@ -84,7 +84,7 @@ def test_show_tells_what_decides_and_how_well(capsys, made):
     for text in (
         "small 7",
         "licence      not stated: ask who made it",
-        "calibrated probability >= 0.7 (highest F-beta at β = 0.03)",
+        "calibrated probability >= 0.7 (set by F-beta at β = 0.03)",
         "one lens in 1,000 objects",
         "from calibrated probability 0.001 (the best 5% of non-lenses)",
         "J+Y+H+VIS     200     331,632  random [numbers]",

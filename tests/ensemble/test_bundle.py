@@ -4,11 +4,15 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from damage import flipped, resealed
 
 from scanner.ensemble import bundles
+from scanner.ensemble.bundle import content_of
+from scanner.ensemble.calibration import BETAS
+from scanner.ensemble.embedding_grid import NEAREST_LOG_ODDS, PAPER_RULE
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.evaluation.promotion import make_default
 from scanner.storage import open_store
@@ -56,6 +60,16 @@ def test_thresholds_are_listed_and_any_beta_is_derived(bundle):
     assert bundle.threshold() == bundle.threshold(0.03) == listed[0].threshold
     assert bundle.threshold(0.77) == bundle.curve.best(0.77).threshold
     assert bundle.threshold(1e6) < bundle.threshold(1e-6)
+
+
+def test_a_bundle_of_the_papers_recipe_has_the_threshold_of_the_highest_f_beta(bundle):
+    content = content_of(bundle)
+    for rule, exact in ((NEAREST_LOG_ODDS, False), (PAPER_RULE, True)):
+        manifest = replace(content, grid=replace(bundle.grid, rule=rule)).manifest(dict(bundle.manifest.sha256))
+        assert manifest.thresholds == tuple(bundle.curve.best(beta, exact=exact) for beta in BETAS)
+        made = replace(bundle, manifest=manifest)
+        assert made.threshold(0.77) == bundle.curve.best(0.77, exact=exact).threshold
+    assert bundle.curve.best(0.77, exact=True).threshold > bundle.curve.best(0.77).threshold
 
 
 def test_a_bundle_without_labels_decides_at_one_half(write_bundle, tmp_path):

@@ -98,6 +98,7 @@ def test_the_bundle_is_whole(bundle, place):
     assert "| ringlet | " in card
     metric = next(m for m in bundle.manifest.metrics if (m.member, m.metric) == ("calibrated", "auroc"))
     assert f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]" in card
+    assert "is the lowest whose F-beta is within a standard error of the highest at β = 0.03" in card
     assert "from OU-VIS" in bundle.manifest.members[-1].source
     assert bundle.manifest.trained_on == (LabelledSet(place / "train").fingerprint,)
 
@@ -116,6 +117,9 @@ def test_the_papers_grid(bundle, place):
     made = bundles.load(place / "paper")
     assert made.grid.rule == GridRule(embeds="probabilities", places="opentsne")
     assert (made.manifest.second_look, made.manifest.screen) == (None, None)
+    assert made.threshold() == made.curve.best(0.03, exact=True).threshold
+    assert made.threshold(0.77) == made.curve.best(0.77, exact=True).threshold
+    assert "The default threshold maximises F-beta at β = 0.03" in (made.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     data = TrainingData([place / "train"])
     assert made.grid.counts.sum() == len(made.grid.logits) == len(data.split.train)
     session = open_session(made)
