@@ -13,6 +13,10 @@ from scanner.simulation.telescope.psf import convolve, mean_psf
 LENS = Lens(1.1, 0.75, 0.5, 0.03, -0.05, 0.03, -0.02)
 DEFLECTOR = Component(Kind.SERSIC, 0.03, -0.05, (20.0, 7000.0, 11000.0, 14000.0), 0.6, 3.0, 0.75, 0.5)
 SOURCE = Component(Kind.SERSIC, 0.3, 0.12, (2.5, 350.0, 450.0, 450.0), 0.2, 1.0, 0.8, 1.0, seen_through=Sightline((LENS,)))
+#: Elsewhere behind the same deflector, redder than SOURCE.
+SECOND_SOURCE = Component(
+    Kind.SERSIC, -0.35, -0.3, (1.0, 1100.0, 1800.0, 2400.0), 0.15, 1.0, 0.7, 2.2, seen_through=Sightline((LENS,))
+)
 #: As bright as the images of SOURCE, on both sides of the deflector, and of two colours.
 COMPANIONS = [
     Component(Kind.SERSIC, 1.35, 0.3, (5.0, 300.0, 330.0, 300.0), 0.25, 1.0, 0.6, 1.5),

@@ -217,6 +217,7 @@ MODEL_COLUMNS: tuple[Column, ...] = (
     Column("chi2_companions", "float32", "", "Chi squared without a lens", "stat.fit.chi2"),
     Column("n_model_pixels", "float32", "", "Independent pixels that were fitted", "meta.number"),
     Column("n_images", "int32", "", "Images of the brightest source of the model; 0: not modelled", "meta.number"),
+    Column("n_sources", "int32", "", "2: a second source of another colour is lensed too; 0: not modelled", "meta.number"),
     Column("model_magnification", "float32", "", "Lensed over unlensed VIS flux of the source", "arith.factor"),
     Column("arc_snr", "float32", "", "S/N of the lensed light, all bands together", "stat.snr"),
     Column("counter_image_snr", "float32", "", "S/N of the second brightest image of the model; 0: there is none", "stat.snr"),

@@ -30,6 +30,7 @@ from scanner.modelling.scene_fit import (
     fit,
     joined,
     nothing,
+    of_one_colour,
 )
 from scanner.records import BANDS, Band, CutoutBatch, Float32, Float64
 from scanner.simulation.lensing import Sightline, deflection, find_images
@@ -294,6 +295,8 @@ def _chosen(
 #: many pass.
 CERTIFIED, CONSISTENT, WITHOUT = 10.0, 5.0, -5.0
 CERTIFIED_COUNTER_IMAGE_SNR, CERTIFIED_AGREEMENT = 3.0, 0.3
+#: From which S/N, and which rise of chi squared if it has the colour of the first, a second source is told from a clump.
+SECOND_SOURCE_SNR, SECOND_SOURCE_COLOUR = 10.0, 12.0
 #: What a model adds to the networks' log-odds: a constant, and times asinh(ln evidence ratio / 5), ln(1 + S/N of the
 #: counter-image) and ln(0.01 + agreement). Fitted to lenses and non-lenses that networks rank high; the mean odds ratio of the
 #: non-lenses is one.
@@ -417,6 +420,7 @@ def _record(
     brightness = np.sort(np.abs(seen_images.magnification[0, :n_images]))[::-1]
     counter_image_snr = float(snr * brightness[1] / brightness.sum()) if n_images > 1 else 0.0
     agreement = radius.near(lens.theta_e)
+    second_snr, second_colour = _second_source(problem, fit)
     return LensModel(
         tile_id=tile_id,
         target_id=target_id,
@@ -456,7 +460,26 @@ def _record(
             agreement=agreement,
         ),
         deflector_kept=kept,
+        n_sources=sources_told_apart(second_snr, second_colour) if len(sources) else 0,
+        second_source_snr=second_snr,
+        second_source_colour=second_colour,
     )
+
+
+def _second_source(problem: Problem, fit: Fit) -> tuple[float | None, float | None]:
+    """S/N of the second brightest lensed galaxy, and how much chi squared rises if it has the colour of the brightest."""
+    if fit.scene.n_sources < 2:
+        return None, None
+    snr = np.sqrt(np.nansum(fit.snr[: fit.scene.n_sources] ** 2, axis=1))
+    first, second = np.argsort(-snr, kind="stable")[:2].tolist()
+    return float(snr[second]), of_one_colour(problem, fit, first, second)
+
+
+def sources_told_apart(second_snr: float | None, second_colour: float | None) -> int:
+    """2 where a second lensed galaxy is no clump of the first: it is seen, and has another colour; else 1."""
+    if second_snr is None or second_colour is None:
+        return 1
+    return 2 if second_snr > SECOND_SOURCE_SNR and second_colour > SECOND_SOURCE_COLOUR else 1
 
 
 def _on_the_sky(mass: ModelledMass | None, cutout: CutoutBatch, wcs: WCS | None) -> ModelledMass | None:

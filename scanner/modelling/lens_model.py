@@ -86,6 +86,8 @@ class LensModel(SealedRecord):
     ``input_fingerprint``: of the tile's files. ``psf``: where the point spread function of each band is from.
     ``ln_evidence_ratio``: natural logarithm of how much better a lens explains the pixels than unlensed galaxies do.
     ``counter_image_snr``: ``arc_snr`` times the second brightest image's share of the brightest source's light.
+    ``n_sources``: 2 where a second lensed galaxy is told from a clump of the first by its S/N, ``second_source_snr``, and by
+    how much chi squared rises if it must have the first one's colour, ``second_source_colour``; else 1.
     ``deflector_kept``: share of the deflector's VIS light, as fitted alone, that is left to it beside the lensed source.
     ``p_lens_modelled``: probability of a lens by networks and model together; None where the networks gave none.
     ``chi2_lens``, ``chi2_companions``: of the best fit of each; ``n_pixels``: how many independent pixels there are.
@@ -115,6 +117,9 @@ class LensModel(SealedRecord):
     counter_image_snr: float | None = None
     seen_radius: SeenRadius | None = None
     deflector_kept: float | None = None
+    n_sources: int = 0
+    second_source_snr: float | None = None
+    second_source_colour: float | None = None
     p_lens_modelled: float | None = None
     place: str = ""
     sha256: dict[str, str] = Field(default_factory=dict)
@@ -138,6 +143,7 @@ _VALUES: dict[str, str] = {
     "chi2_companions": "chi2_companions",
     "n_model_pixels": "n_pixels",
     "n_images": "n_images",
+    "n_sources": "n_sources",
     "model_magnification": "magnification",
     "arc_snr": "arc_snr",
     "counter_image_snr": "counter_image_snr",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from scanner.modelling.deflector_light import Deflector, foreign_light
 from scanner.modelling.observation import Observation
@@ -408,6 +409,34 @@ def _finished(problem: Problem, scene: Scene, state: _State, width: Float64, con
     gain = problem.chi2_nothing - state.objective
     ln_evidence = 0.5 * gain - 0.5 * (logdet if sign > 0 else 1e6) - occam
     return Fit(scene, state.chi2, state.objective, state.fluxes, state.snr, covariance, ln_evidence, converged)
+
+
+def of_one_colour(problem: Problem, found: Fit, first: int, second: int) -> float:
+    """By how much chi squared rises if two galaxies of a fit must have one colour; its degrees of freedom: bands less one.
+
+    All other fluxes are fitted anew; places and shapes stay.
+    """
+    n = len(found.scene.galaxies)
+    columns = problem.columns(draw(found.scene, problem.data, slopes=False)[0])
+    grams = [problem.products(band, np.concatenate([rows, problem.target[band][None]])) for band, rows in enumerate(columns)]
+
+    def chi2(merge: Float64) -> float:
+        return sum(_least(merge @ gram @ merge.T) for gram in grams)
+
+    def merged(ln_ratio: float) -> float:
+        merge = np.delete(np.eye(n + 1), second, axis=0)
+        merge[first if first < second else first - 1, second] = math.exp(ln_ratio)
+        return chi2(merge)
+
+    best = minimize_scalar(merged, bounds=(-7.0, 7.0), method="bounded", options={"xatol": 1e-3})
+    return max(float(best.fun) - chi2(np.eye(n + 1)), 0.0)
+
+
+def _least(gram: Float64) -> float:
+    """Chi squared of the best fluxes; ``gram``: products of the galaxies and, last, of what is to be fitted."""
+    flux = _solve(gram[:-1, :-1], gram[:-1, -1])
+    rest = np.append(-flux, 1.0)
+    return float(rest @ gram @ rest)
 
 
 def nothing(problem: Problem) -> Fit:

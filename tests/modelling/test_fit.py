@@ -7,16 +7,22 @@ import numpy as np
 import pytest
 from astropy import units
 from astropy.wcs import WCS
-from drawn_lens import COMPANIONS, CROWD, DEFLECTOR, LENS, SOURCE, drawn
+from drawn_lens import COMPANIONS, CROWD, DEFLECTOR, LENS, SECOND_SOURCE, SOURCE, drawn
 
 from scanner.modelling import candidate, scene_fit
-from scanner.modelling.candidate import lens_probability, model_cutout, position_angle_deg, verdict
+from scanner.modelling.candidate import (
+    lens_probability,
+    model_cutout,
+    position_angle_deg,
+    sources_told_apart,
+    verdict,
+)
 from scanner.modelling.deflector_light import fit_deflector, without_deflector
 from scanner.modelling.lens_model import LensModel, table_of
 from scanner.modelling.observation import mean_of_euclid, observe
 from scanner.modelling.panels import lens_of_record, lenstronomy_arguments, pyautolens_arguments
 from scanner.modelling.radius_network import RadiusPosterior, in_use
-from scanner.modelling.scene_fit import Problem, Scene, draw, fit, priors
+from scanner.modelling.scene_fit import Problem, Scene, draw, fit, of_one_colour, priors
 from scanner.simulation.lensing import deflection
 
 
@@ -98,6 +104,7 @@ def test_a_drawn_lens_is_recovered_from_nothing(modelled, lens_cutout):
     assert (model.galaxies[0].x_arcsec, model.galaxies[0].y_arcsec) == pytest.approx((SOURCE.x, SOURCE.y), abs=0.05)
     assert sum(one.flux[0] for one in model.galaxies if one.lensed) == pytest.approx(SOURCE.flux[0], rel=0.15)
     assert model.n_images in (2, 4)
+    assert (model.n_sources, model.second_source_snr is None) == (1, sum(one.lensed for one in model.galaxies) == 1)
     seen = model.seen_radius
     assert seen.low_arcsec < seen.theta_e_arcsec < seen.high_arcsec
     assert (seen.network, seen.agreement) == (
@@ -137,6 +144,42 @@ def replace_theta_e(problem, theta_e):
     mass = start.mass.copy()
     mass[0] = math.log(theta_e)
     return fit(problem, replace(start, mass=mass), 0)
+
+
+def behind(problem, truth, *components):
+    """A fit of no steps with these sources where they are."""
+    rows = [
+        [one.x, one.y, math.log(one.radius * math.sqrt(one.q)), -math.log(one.q), one.angle, one.index, 0.0]
+        for one in components
+    ]
+    return fit(problem, Scene(truth.mass, np.array(rows), len(rows)), 0)
+
+
+def test_a_second_source_has_another_colour(truth):
+    """Two sources of two colours, and two of one; against a search over all common colours, band by band."""
+    rises = []
+    for second in (SECOND_SOURCE, replace(SECOND_SOURCE, flux=tuple(0.4 * flux for flux in SOURCE.flux))):
+        data = observe(drawn([DEFLECTOR, SOURCE, second]))
+        problem = Problem(data, fit_deflector(data))
+        found = behind(problem, truth, SOURCE, second)
+        rises.append(of_one_colour(problem, found, 0, 1))
+        rows = problem.columns(draw(found.scene, data, slopes=False)[0])
+
+        def chi2(ratio, problem=problem, rows=rows):
+            total = 0.0
+            for band, (one, other) in enumerate(rows):
+                both = np.stack([problem.target[band], one + ratio * other])
+                (square, crossed), (_, image) = problem.products(band, both)
+                total += square - max(crossed, 0.0) ** 2 / image
+            return total
+
+        coarse = min(np.linspace(-4.0, 2.0, 61), key=lambda ln: chi2(np.float32(math.exp(ln))))
+        best = min(chi2(np.float32(math.exp(ln))) for ln in coarse + np.linspace(-0.1, 0.1, 41))
+        assert rises[-1] == pytest.approx(best - found.chi2, rel=0.05, abs=0.5)
+    # Of two sources of one colour chance raises it by three, in the mean.
+    assert (rises[0] > 100.0, rises[1] < 12.0) == (True, True)
+    assert [sources_told_apart(20.0, rise) for rise in rises] == [2, 1]
+    assert (sources_told_apart(9.0, 100.0), sources_told_apart(None, None)) == (1, 1)
 
 
 def test_galaxies_of_two_colours_are_no_lens():

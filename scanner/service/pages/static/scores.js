@@ -37,7 +37,7 @@ export const modelFacts = (row) => [
   ["Status", row.model_status],
   ...(row.theta_e === null ? [] : [
     ["Einstein radius", `${fixed(row.theta_e, 3)}″ ± ${fixed(row.theta_e_err, 3)}″`],
-    ["as a network sees it", `${fixed(row.theta_e_network, 2)}″; within 10 % of the model's with a probability of ${fixed(row.theta_e_agreement, 2)}`],
+    ["Einstein radius, a network's", `${fixed(row.theta_e_network, 2)}″, agreement ${fixed(row.theta_e_agreement, 2)}`],
     ["Axis ratio", `${fixed(row.mass_q, 2)} ± ${fixed(row.mass_q_err, 2)}`],
     ["Position angle", `${fixed(row.mass_pa, 0)}° east of north`],
     ["Shear", `${fixed(row.shear, 3)} at ${fixed(row.shear_pa, 0)}°`],
@@ -45,6 +45,7 @@ export const modelFacts = (row) => [
     ["Probability, with the networks", score(row.p_lens_modelled)],
     ["Arc S/N", `${whole(row.arc_snr)}, of the counter-image ${whole(row.counter_image_snr)}`],
     ["Images", `${row.n_images}, magnified ${figures(row.model_magnification)} times`],
+    ["Sources", row.n_sources === 2 ? "2, of different colours" : "1"],
     ["χ² a pixel", `${fixed(row.chi2_lens / row.n_model_pixels, 2)}, without a lens ${fixed(row.chi2_companions / row.n_model_pixels, 2)}`],
     ["PSF", row.model_psf],
   ]),
