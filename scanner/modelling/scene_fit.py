@@ -320,12 +320,17 @@ def _solve(gram: Float64, right: Float64) -> Float64:
     flux = np.zeros(n)
     while active:
         part = gram[np.ix_(active, active)]
-        got = np.linalg.solve(part + 1e-9 * np.diag(np.diag(part)) + 1e-30 * np.eye(len(active)), right[active])
+        got = np.linalg.solve(_ridged(part), right[active])
         if (got >= 0.0).all():
             flux[active] = got
             break
         active.pop(int(np.argmin(got / np.sqrt(1.0 / np.maximum(np.diag(part), 1e-30)))))
     return flux
+
+
+def _ridged(gram: Float64) -> Float64:
+    """Products that have an inverse, though two galaxies lie in one place or one has no light that counts."""
+    return gram + 1e-9 * np.diag(np.diag(gram)) + 1e-30 * np.eye(len(gram))
 
 
 @dataclass(frozen=True)
@@ -354,7 +359,7 @@ def _evaluate(problem: Problem, scene: Scene, middle: Float64, width: Float64, s
         rest[:n], rest[-1] = -flux, 1.0
         chi2 += float(rest @ gram @ rest)
         on = np.flatnonzero(flux > 0.0)
-        inverse = np.linalg.inv(gram[np.ix_(on, on)])
+        inverse = np.linalg.inv(_ridged(gram[np.ix_(on, on)]))
         column = problem.data.bands[band]
         fluxes[:, column], snr[:, column] = flux, 0.0
         snr[on, column] = flux[on] / np.sqrt(np.maximum(np.diag(inverse), 1e-30))

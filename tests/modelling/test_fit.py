@@ -224,6 +224,18 @@ def test_a_crowd_is_no_lens_though_a_source_could_show_several_of_its_galaxies()
     assert model.verdict in ("no evidence", "better without a lens")
 
 
+def test_two_galaxies_in_one_place_are_fitted(problem, truth):
+    """Their products have no inverse; together they have the flux that one of them has alone."""
+    bent = np.array([1.35, 0.5, math.log(0.3), 0.4, 0.4, 1.0, 0.0])
+    alone, twice = (
+        fit(problem, Scene(truth.mass, np.array([truth.galaxies[0] + [1.0, 0, 0, 0, 0, 0, 0], *[bent] * n]), 1), 0)
+        for n in (1, 2)
+    )
+    assert alone.fluxes[1].min() > 0.0
+    assert twice.fluxes[1:].sum(axis=0) == pytest.approx(alone.fluxes[1], rel=1e-3, abs=1e-3)
+    assert twice.chi2 == pytest.approx(alone.chi2, abs=1e-2)
+
+
 def test_bad_pixels_are_a_status_and_no_crash(lens_cutout):
     masked = lens_cutout.vis.copy()
     masked[0, 95:105, 95:105] = np.nan
