@@ -62,7 +62,7 @@ def model_(run_folder: str, top: int | None, workers: int | None, scheduler: str
 @click.argument("candidate", metavar="CANDIDATE_ID")
 @click.option(
     "--to",
-    type=click.Choice(["fits", "lenstronomy", "pyautolens"]),
+    type=click.Choice(["fits", "lenstronomy", "herculens", "pyautolens"]),
     default="fits",
     show_default=True,
     help="For which software.",

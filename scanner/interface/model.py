@@ -93,6 +93,7 @@ def export_model(
         Folder to make; by default ``TILE-TARGET-model``, here.
     to
         ``"fits"``: images and record; ``"lenstronomy"``: these, and the arguments of lenstronomy's classes;
+        ``"herculens"``: likewise, of herculens' classes;
         ``"pyautolens"``: a dataset of the Euclid strong lens modelling pipeline, with the best fit to start from.
 
     Returns

@@ -173,7 +173,7 @@ def _image(name: str, values: Float32, scale: float, side: int, x: float, y: flo
     return hdu
 
 
-Format = Literal["fits", "lenstronomy", "pyautolens"]
+Format = Literal["fits", "lenstronomy", "herculens", "pyautolens"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -181,8 +181,9 @@ def hand_over(store: Store, model: LensModel, to: Format, out: Path) -> tuple[Pa
     """Write a model for other software.
 
     ``fits``: ``model.fits``, ``model.json`` and ``panels.png``. ``lenstronomy``: these, and ``lenstronomy.json``, whose keys
-    are the arguments of lenstronomy's classes (:func:`lenstronomy_arguments`). ``pyautolens``: a dataset of the Euclid strong
-    lens modelling pipeline (:func:`pyautolens_dataset`), which is called as the folder is.
+    are the arguments of lenstronomy's classes (:func:`lenstronomy_arguments`). ``herculens``: likewise ``herculens.json``
+    (:func:`herculens_arguments`). ``pyautolens``: a dataset of the Euclid strong lens modelling pipeline
+    (:func:`pyautolens_dataset`), which is called as the folder is.
 
     Parameters
     ----------
@@ -212,6 +213,8 @@ def hand_over(store: Store, model: LensModel, to: Format, out: Path) -> tuple[Pa
         files = {name: read_file(store, model, name) for name in (IMAGES, PICTURE)} | {RECORD: model.to_bytes()}
     if to == "lenstronomy":
         files["lenstronomy.json"] = _json(lenstronomy_arguments(model))
+    elif to == "herculens":
+        files["herculens.json"] = _json(herculens_arguments(model, files[IMAGES]))
     with writing_to(out):
         out.mkdir(parents=True)
         for name, content in files.items():
@@ -336,6 +339,35 @@ def lenstronomy_arguments(model: LensModel) -> dict[str, Any]:
         "lens_light_model_list": ["SERSIC_ELLIPSE"] * len(others),
         "kwargs_lens_light": {band: [_sersic(one, number) for one in others] for number, band in _of(model)},
         "pixel_scale": {band: NISP_PIXEL_SCALE_ARCSEC if number else VIS_PIXEL_SCALE_ARCSEC for number, band in _of(model)},
+    }
+
+
+def herculens_arguments(model: LensModel, images: bytes) -> dict[str, Any]:
+    """A model in herculens' words: those of lenstronomy, but half-light radii lie along the major axis.
+
+    ``mass_profile_list``: of ``MassModel``; ``source_profile_list`` and ``lens_light_profile_list``: of ``LightModel``. Of each
+    band, ``model``: arguments of ``LensImage.model``; ``pixel_grid``: of ``PixelGrid``, from the headers of ``model.fits``;
+    ``pixel_scale``: arcsec, on the diagonal of its ``transform_pix2angle``.
+    """
+    theirs = lenstronomy_arguments(model)
+    lights = ("kwargs_source", "kwargs_lens_light")
+    for one in (one for light in lights for galaxies in theirs[light].values() for one in galaxies):
+        size = math.hypot(one["e1"], one["e2"])
+        one["R_sersic"] *= math.sqrt((1.0 + size) / (1.0 - size))
+    with fits.open(io.BytesIO(images)) as found:
+        axes = {band: _axes(found[f"DATA_{band}"].header) for _, band in _of(model)}
+    return {
+        "mass_profile_list": theirs["lens_model_list"],
+        "source_profile_list": theirs["source_light_model_list"],
+        "lens_light_profile_list": theirs["lens_light_model_list"],
+        "model": {
+            band: {"kwargs_lens": theirs["kwargs_lens"]} | {light: theirs[light][band] for light in lights} for band in axes
+        },
+        "pixel_grid": {
+            band: {"nx": len(x), "ny": len(y), "ra_at_xy_0": float(x[0]), "dec_at_xy_0": float(y[0])}
+            for band, (x, y) in axes.items()
+        },
+        "pixel_scale": theirs["pixel_scale"],
     }
 
 

@@ -20,10 +20,17 @@ from scanner.modelling.candidate import (
 from scanner.modelling.deflector_light import fit_deflector, without_deflector
 from scanner.modelling.lens_model import LensModel, table_of
 from scanner.modelling.observation import mean_of_euclid, observe
-from scanner.modelling.panels import lens_of_record, lenstronomy_arguments, pyautolens_arguments
+from scanner.modelling.panels import (
+    fits_bytes,
+    herculens_arguments,
+    lens_of_record,
+    lenstronomy_arguments,
+    pyautolens_arguments,
+)
 from scanner.modelling.radius_network import RadiusPosterior, in_use
 from scanner.modelling.scene_fit import Problem, Scene, draw, fit, of_one_colour, priors
 from scanner.simulation.lensing import deflection
+from scanner.simulation.light.components import Component, Kind, profiles, surface_brightness, tabulate
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +298,21 @@ def test_position_angles_are_east_of_north(flipped):
         assert position_angle_deg(wcs, 70.0, 30.0, math.atan2(y - 30.0, x - 70.0)) == pytest.approx(wanted, abs=0.01)
 
 
+def turned(x, y, e1, e2):
+    """Along and across the major axis of an ellipticity; its axis ratio and its angle."""
+    size, angle = math.hypot(e1, e2), 0.5 * math.atan2(e2, e1)
+    along, across = math.cos(angle) * x + math.sin(angle) * y, math.cos(angle) * y - math.sin(angle) * x
+    return along, across, (1.0 - size) / (1.0 + size), angle
+
+
+def isothermal(x, y, e1, e2, minor):
+    """Deflection by an isothermal ellipsoid about the origin; ``minor``: the semi-minor axis of its critical curve."""
+    along, across, q, angle = turned(x, y, e1, e2)
+    flat, psi = math.sqrt(1.0 - q * q), np.sqrt(q * q * along**2 + across**2)
+    a, b = minor / flat * np.arctan(flat * along / psi), minor / flat * np.arctanh(flat * across / psi)
+    return math.cos(angle) * a - math.sin(angle) * b, math.sin(angle) * a + math.cos(angle) * b
+
+
 def test_pyautolens_sees_the_same_rays_from_what_is_handed_over(modelled):
     """PyAutoLens' formulas: Einstein radius over 1 + q, points (y, x), shear about the origin."""
     model, images = modelled
@@ -298,21 +320,48 @@ def test_pyautolens_sees_the_same_rays_from_what_is_handed_over(modelled):
     given = pyautolens_arguments(model, *about)
     y, x = np.random.default_rng(0).uniform(-2.0, 2.0, (2, 50))
     centre, (e_y, e_x) = given["mass"]["centre"], given["mass"]["ell_comps"]
-    size, angle = math.hypot(e_y, e_x), 0.5 * math.atan2(e_y, e_x)
-    q = (1.0 - size) / (1.0 + size)
-    along = math.cos(angle) * (x - centre[1]) + math.sin(angle) * (y - centre[0])
-    across = math.cos(angle) * (y - centre[0]) - math.sin(angle) * (x - centre[1])
-    flat = math.sqrt(1.0 - q * q)
-    factor = 2.0 * given["mass"]["einstein_radius"] / (1.0 + q) * q / flat
-    psi = np.sqrt(q * q * along**2 + across**2)
-    a, b = factor * np.arctan(flat * along / psi), factor * np.arctanh(flat * across / psi)
+    q = (1.0 - math.hypot(e_y, e_x)) / (1.0 + math.hypot(e_y, e_x))
+    minor = 2.0 * given["mass"]["einstein_radius"] / (1.0 + q) * q
+    alpha_x, alpha_y = isothermal(x - centre[1], y - centre[0], e_x, e_y, minor)
     gamma1, gamma2 = given["shear"]["gamma_1"], given["shear"]["gamma_2"]
     source = given["sources"][0]["centre"]
-    behind_x = x - math.cos(angle) * a + math.sin(angle) * b - gamma1 * x - gamma2 * y - source[1]
-    behind_y = y - math.sin(angle) * a - math.cos(angle) * b - gamma2 * x + gamma1 * y - source[0]
+    behind_x = x - alpha_x - gamma1 * x - gamma2 * y - source[1]
+    behind_y = y - alpha_y - gamma2 * x + gamma1 * y - source[0]
     alpha = deflection(x + about[0], y + about[1], lens_of_record(model))
     assert behind_x == pytest.approx(x + about[0] - alpha[0] - model.galaxies[0].x_arcsec, abs=1e-9)
     assert behind_y == pytest.approx(y + about[1] - alpha[1] - model.galaxies[0].y_arcsec, abs=1e-9)
+
+
+def test_herculens_sees_the_same_rays_and_light_from_what_is_handed_over(problem, modelled):
+    """herculens' formulas, on its grid: Einstein radius √(ab), half-light radius along the major axis, b(n) a straight line."""
+    model, images = modelled
+    given, data = herculens_arguments(model, fits_bytes(model, images)), problem.data
+    lens, ours = lens_of_record(model), model.galaxies[0]
+    radius = ours.radius_arcsec / math.sqrt(ours.q)
+    galaxy = Component(Kind.SERSIC, 0.0, 0.0, ours.flux, radius, ours.index, ours.q, ours.angle_rad)
+    for number, (band, pixels) in enumerate({"VIS": slice(None), "Y": slice(1, None, 3)}.items()):
+        grid, scale = given["pixel_grid"][band], given["pixel_scale"][band]
+        columns, rows = grid["ra_at_xy_0"] + scale * np.arange(grid["nx"]), grid["dec_at_xy_0"] + scale * np.arange(grid["ny"])
+        assert columns == pytest.approx(data.x[0, pixels], abs=1e-5)
+        assert rows == pytest.approx(data.y[pixels, 0], abs=1e-5)
+        x, y = np.meshgrid(columns, rows)
+        (mass, shear), (source,) = given["model"][band]["kwargs_lens"], given["model"][band]["kwargs_source"]
+        dx, dy, q = x - mass["center_x"], y - mass["center_y"], turned(0.0, 0.0, mass["e1"], mass["e2"])[2]
+        alpha_x, alpha_y = isothermal(dx, dy, mass["e1"], mass["e2"], mass["theta_E"] * math.sqrt(q))
+        dx, dy = x - shear["ra_0"], y - shear["dec_0"]
+        alpha_x += shear["gamma1"] * dx + shear["gamma2"] * dy
+        alpha_y += shear["gamma2"] * dx - shear["gamma1"] * dy
+        bent = deflection(x, y, lens)
+        assert alpha_x == pytest.approx(bent[0], abs=1e-9)
+        assert alpha_y == pytest.approx(bent[1], abs=1e-9)
+        along, across, q, _ = turned(
+            x - alpha_x - source["center_x"], y - alpha_y - source["center_y"], source["e1"], source["e2"]
+        )
+        n, share = source["n_sersic"], np.hypot(along, across / q) / source["R_sersic"]
+        theirs = source["amp"] * np.exp(-(1.9992 * n - 0.3271) * (share ** (1.0 / n) - 1.0))
+        offsets = (x - bent[0] - ours.x_arcsec)[None], (y - bent[1] - ours.y_arcsec)[None]
+        light = ours.flux[number] * surface_brightness(*offsets, profiles(tabulate([galaxy]), np.asarray), 0.0)[0]
+        assert theirs == pytest.approx(light, rel=1e-6)
 
 
 def test_lenstronomy_draws_the_same_arcs_from_what_is_handed_over(problem, modelled):

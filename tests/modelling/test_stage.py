@@ -225,10 +225,12 @@ def test_one_bad_object_stops_nothing(run, tmp_path, monkeypatch):
 
 def test_a_model_is_handed_over(run, tmp_path):
     out, report = run
-    folder = scanner.export_model(out, 1, tmp_path / "given", to="lenstronomy")
-    assert sorted(path.name for path in folder.iterdir()) == ["lenstronomy.json", "model.fits", "model.json", "panels.png"]
-    given = json.loads((folder / "lenstronomy.json").read_text())
-    assert given["kwargs_lens"][0]["theta_E"] == report.models[0].mass.theta_e_arcsec
+    for software in ("herculens", "lenstronomy"):
+        folder = scanner.export_model(out, 1, tmp_path / software, to=software)
+        assert sorted(path.name for path in folder.iterdir()) == [f"{software}.json", "model.fits", "model.json", "panels.png"]
+        given = json.loads((folder / f"{software}.json").read_text())
+        given = given["model"]["VIS"] if software == "herculens" else given
+        assert given["kwargs_lens"][0]["theta_E"] == report.models[0].mass.theta_e_arcsec
     with pytest.raises(OutputError, match="is there already"):
         scanner.export_model(out, 1, folder)
 
