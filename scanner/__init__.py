@@ -24,6 +24,7 @@ _HOMES = {
     "adapt": "scanner.interface.train",
     "add_member": "scanner.interface.bundle",
     "completeness": "scanner.interface.recovery",
+    "einstein_mass": "scanner.interface.model",
     "euclidise": "scanner.interface.simulate",
     "evaluate": "scanner.interface.bundle",
     "export_model": "scanner.interface.model",

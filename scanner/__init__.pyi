@@ -1,5 +1,5 @@
 from scanner.interface.bundle import add_member, evaluate, load_bundle, quantise, regrid, score, set_cascade
-from scanner.interface.model import export_model, model
+from scanner.interface.model import einstein_mass, export_model, model
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, features, merge, open, similar  # noqa: A004
 from scanner.interface.prepare import import_labels, prepare
@@ -18,6 +18,7 @@ __all__ = [
     "adapt",
     "add_member",
     "completeness",
+    "einstein_mass",
     "euclidise",
     "evaluate",
     "export_model",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from scanner.config import RunConfig, StorageConfig
 from scanner.errors import InputMissingError
@@ -13,6 +15,9 @@ from scanner.processes import sigterm_interrupts
 from scanner.storage import open_store
 
 if TYPE_CHECKING:
+    from astropy.cosmology import FLRW
+    from astropy.units import Quantity
+
     from scanner.interface.objects import Which
     from scanner.modelling.lens_model import LensModel
     from scanner.modelling.panels import Format
@@ -71,6 +76,47 @@ def model(
     config = worked_on(folder.record().config, workers, scheduler, storage)
     with sigterm_interrupts(), bar("modelling", shown=progress, unit="candidates") as move:
         return model_run(opened.location, config, move, top)
+
+
+def einstein_mass(theta_e: Any, z_lens: Any, z_source: Any, cosmology: FLRW | None = None) -> Quantity:
+    """Mass within an Einstein radius, where redshifts are known: θ_E² c² / 4G times D_l D_s / D_ls.
+
+    Parameters
+    ----------
+    theta_e
+        Einstein radius, such as the column ``theta_e``: an angle with a unit, or arcsec.
+    z_lens, z_source
+        Redshifts of the lens and of what is behind it; arrays and numbers are broadcast.
+    cosmology
+        Of :mod:`astropy.cosmology`; Planck's of 2018 by default.
+
+    Returns
+    -------
+    Quantity
+        Solar masses, within a circle of that radius; NaN where the source is not behind the lens.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> f"{scanner.einstein_mass(1.0, 0.5, 2.0):.3g}"
+    '2.52e+11 solMass'
+    """
+    from astropy import constants, units
+    from astropy.cosmology import Planck18
+
+    cosmos = Planck18 if cosmology is None else cosmology
+    angle = units.Quantity(theta_e, units.arcsec).to_value(units.rad)
+    near, far = np.broadcast_arrays(np.asarray(z_lens, dtype=np.float64), np.asarray(z_source, dtype=np.float64))
+    behind = (near > 0.0) & (far > near)
+    # What is not behind the lens is given a place where the formula holds, and NaN in the end.
+    near, far = np.where(behind, near, 0.5), np.where(behind, far, 1.0)
+    d_near, d_far = (cosmos.comoving_transverse_distance(z) for z in (near, far))
+    # Hogg (1999), equation 19: from the lens to the source, in a universe of any curvature.
+    curvature = cosmos.Ok0 / cosmos.hubble_distance**2
+    between = d_far * np.sqrt(1.0 + curvature * d_near**2) - d_near * np.sqrt(1.0 + curvature * d_far**2)
+    distance = d_near * d_far / between / (1.0 + near)
+    mass = (angle**2 * constants.c**2 / (4.0 * constants.G) * distance).to(units.solMass)
+    return np.where(behind, mass, np.nan * units.solMass)
 
 
 def export_model(

@@ -346,6 +346,7 @@ def model_cutout(
     psfs: Mapping[Band, BandPsf] = MappingProxyType({}),
     p_calibrated: float = math.nan,
     radius: RadiusPosterior | None = None,
+    zero_points: Mapping[Band, float] = MappingProxyType({}),
 ) -> tuple[LensModel, ModelImages | None]:
     """Fit one candidate; whatever is wrong with it is said in its record.
 
@@ -363,6 +364,8 @@ def model_cutout(
         The networks' probability that it is a lens; NaN where there is none.
     radius
         Its Einstein radius as a network sees it; by default, the network in use.
+    zero_points
+        AB magnitude of one unit of the images, of bands where it is known.
     """
     target_id = int(cutout.targets.target_id[0])
     try:
@@ -375,7 +378,7 @@ def model_cutout(
             images = images_of(problem, found.lens)
             record = _record(problem, found, images, radius, tile_id, target_id, input_fingerprint)
             used = {band: psfs[band].source if band in psfs else "mean" for band in BANDS if band in record.bands}
-            further = {"psf": used, "mass": _on_the_sky(record.mass, cutout, wcs)}
+            further = {"psf": used, "zero_points": dict(zero_points), "mass": _on_the_sky(record.mass, cutout, wcs)}
             record = record.model_copy(update=further | {"p_lens_modelled": lens_probability(record, p_calibrated)})
             return record, images
     except (ScannerError, LinAlgError, ValueError, FloatingPointError) as error:

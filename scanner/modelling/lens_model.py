@@ -13,7 +13,7 @@ from scanner import __version__
 from scanner.atomic_file import PARTIAL_PREFIX
 from scanner.catalogue.columns import MODEL_SCHEMA
 from scanner.errors import ContentError
-from scanner.records import Band, Record, SealedRecord
+from scanner.records import BANDS, Band, Record, SealedRecord
 from scanner.storage import Store
 from scanner.storage.verified import VerifiedFiles
 
@@ -84,6 +84,7 @@ class LensModel(SealedRecord):
     """``model.json``: the lens model of one candidate, or why there is none.
 
     ``input_fingerprint``: of the tile's files. ``psf``: where the point spread function of each band is from.
+    ``zero_points``: AB magnitude of one unit of the images, where it is known.
     ``ln_evidence_ratio``: natural logarithm of how much better a lens explains the pixels than unlensed galaxies do.
     ``counter_image_snr``: ``arc_snr`` times the second brightest image's share of the brightest source's light.
     ``n_sources``: 2 where a second lensed galaxy is told from a clump of the first by its S/N, ``second_source_snr``, and by
@@ -103,6 +104,7 @@ class LensModel(SealedRecord):
     verdict: Verdict
     reason: str = ""
     psf: dict[Band, PsfSource] = Field(default_factory=dict)
+    zero_points: dict[Band, float] = Field(default_factory=dict)
     bands: tuple[str, ...] = ()
     mass: ModelledMass | None = None
     galaxies: tuple[ModelledGalaxy, ...] = ()
@@ -123,6 +125,17 @@ class LensModel(SealedRecord):
     p_lens_modelled: float | None = None
     place: str = ""
     sha256: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def sources(self) -> tuple[ModelledGalaxy, ...]:
+        """The lensed galaxies, the brightest in VIS first."""
+        lensed = (one for one in self.galaxies if one.lensed)
+        return tuple(sorted(lensed, key=lambda one: -(one.flux[0] or 0.0)))
+
+    def source_magnitude(self, band: Band) -> float:
+        """AB magnitude of all lensed galaxies together as they would be seen without the lens; NaN where it is not known."""
+        flux = sum(one.flux[BANDS.index(band)] or 0.0 for one in self.sources)
+        return self.zero_points.get(band, math.nan) - 2.5 * math.log10(flux) if flux > 0.0 else math.nan
 
 
 #: Of a record, what stands in each column of ``models.parquet``.
@@ -168,6 +181,8 @@ def row_of(model: LensModel) -> dict[str, object]:
             value = None if value is None else getattr(value, part)
         row[name] = math.nan if value is None else value
     mass = model.mass
+    row["source_radius"] = model.sources[0].radius_arcsec if model.sources else math.nan
+    row |= {f"source_magnitude_{band.lower()}": model.source_magnitude(band) for band in BANDS}
     row["shear"] = math.nan if mass is None else math.hypot(mass.gamma1, mass.gamma2)
     row["mass_within_theta_e"] = math.nan if mass is None else math.pi * mass.theta_e_arcsec**2
     return row

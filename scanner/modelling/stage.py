@@ -160,7 +160,13 @@ def _model(job: ModelJob) -> Iterator[int]:
         cutout = at_hand.cutouts.take(np.array([row]))
         target_id = int(cutout.targets.target_id[0])
         model, images = model_cutout(
-            cutout, tile_id, at_hand.commit.input_fingerprint, at_hand.wcs, psfs, p_calibrated[target_id]
+            cutout,
+            tile_id,
+            at_hand.commit.input_fingerprint,
+            at_hand.wcs,
+            psfs,
+            p_calibrated[target_id],
+            zero_points=at_hand.zero_points,
         )
         with at_hand.folder.store.staged(key(tile_id, target_id), RECORD, at_hand.scratch) as staging:
             if images is not None:

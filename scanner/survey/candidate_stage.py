@@ -15,7 +15,7 @@ from astropy.wcs import WCS
 
 from scanner.config import RunConfig
 from scanner.errors import ContentError, OutputError, ScannerError, ScratchFullError, UnavailableError
-from scanner.records import CommitRecord, CutoutBatch, FailedTile, Record, Tile
+from scanner.records import Band, CommitRecord, CutoutBatch, FailedTile, Record, Tile
 from scanner.storage import Store, open_store
 from scanner.survey import metrics
 from scanner.survey.folder.ledger import RunFolder
@@ -167,7 +167,7 @@ def outcome_of(
 class CandidatesAtHand:
     """What a job works on: the run, the tile's commit, the candidates' cutouts, and where there is room for files.
 
-    ``objects``: the tile's whole table. ``wcs``: of its VIS mosaic.
+    ``objects``: the tile's whole table. ``wcs``: of its VIS mosaic. ``zero_points``: AB magnitude of one unit, where known.
     """
 
     folder: RunFolder
@@ -175,6 +175,7 @@ class CandidatesAtHand:
     objects: pa.Table
     cutouts: CutoutBatch
     wcs: WCS
+    zero_points: dict[Band, float]
     scratch: Path | None
 
 
@@ -206,6 +207,6 @@ def opened(job: CandidatesJob) -> CandidatesAtHand:
     rows = table.take(np.flatnonzero(np.isin(table["target_id"].to_numpy(), job.target_ids)))
     if not len(rows):
         raise ContentError(f"{folder.store.where(folder.tile(tile_id))}: its table holds none of the candidates; run again.")
-    cutouts, order, wcs = tile_cutouts(rows, folder, job.tile, job.config)
+    cut = tile_cutouts(rows, folder, job.tile, job.config)
     scratch = None if job.config.engine.scratch is None else Path(job.config.engine.scratch)
-    return CandidatesAtHand(folder, commit, table, cutouts.take(np.argsort(order)), wcs, scratch)
+    return CandidatesAtHand(folder, commit, table, cut.batch, cut.wcs, cut.zero_points, scratch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from scanner.query.catalogue import Catalogue, Search, search
 from scanner.query.region import Cone
 from scanner.records import (
     TILE_ID_PATTERN,
+    Band,
     CodecName,
     CommitRecord,
     CutoutBatch,
@@ -199,19 +201,24 @@ def candidate_cutouts(rows: pa.Table, folder: RunFolder, tiles: Mapping[str, Til
     order: list[Int64] = []
     for tile_id in sorted(set(tile_ids)):
         index = np.flatnonzero(tile_ids == tile_id)
-        batch, found, _ = tile_cutouts(rows.take(index), folder, tiles[tile_id], config)
-        parts.append(batch)
-        order.append(index[found])
+        parts.append(tile_cutouts(rows.take(index), folder, tiles[tile_id], config).batch)
+        order.append(index)
     if not parts:
         return None
     return CutoutBatch.joined(parts).take(np.argsort(np.concatenate(order)))
 
 
-def tile_cutouts(rows: pa.Table, folder: RunFolder, tile: Tile, config: RunConfig) -> tuple[CutoutBatch, Int64, WCS]:
-    """Cutouts of some rows of one tile, for each the index of its row, and the WCS of the tile's VIS mosaic.
+@dataclass(frozen=True)
+class TileCutouts:
+    """Cutouts of one tile, ``wcs`` of its VIS mosaic, and ``zero_points``: AB magnitude of one unit, where it is known."""
 
-    Parameters and errors are those of :func:`candidate_cutouts`.
-    """
+    batch: CutoutBatch
+    wcs: WCS
+    zero_points: dict[Band, float]
+
+
+def tile_cutouts(rows: pa.Table, folder: RunFolder, tile: Tile, config: RunConfig) -> TileCutouts:
+    """Cutouts of some rows of one tile, in their order; parameters and errors are those of :func:`candidate_cutouts`."""
     targets = targets_of(rows)
     commit = folder.commit_of(tile.tile_id)
     parts: list[CutoutBatch] = []
@@ -224,14 +231,16 @@ def tile_cutouts(rows: pa.Table, folder: RunFolder, tile: Tile, config: RunConfi
             kept = places >= 0
             if kept.any():
                 parts.append(stored.read(places[kept]))
-                wcs = wcs_of_store(stored.attributes)
+                wcs, zero_points = wcs_of_store(stored.attributes), stored.attributes.zero_points
         if not kept.all():
             with _opened(tile, config, scratch) as images:
                 parts += cut(images, targets.take(~kept))
-                wcs = images.vis.wcs
+                wcs, zero_points = images.vis.wcs, {**images.zero_points}
     batch = CutoutBatch.joined(parts)
-    place = {int(target_id): row for row, target_id in enumerate(targets.target_id)}
-    return batch, np.array([place[int(target_id)] for target_id in batch.targets.target_id], dtype=np.int64), wcs
+    place = {int(target_id): row for row, target_id in enumerate(batch.targets.target_id)}
+    order = np.array([place[int(target_id)] for target_id in targets.target_id], dtype=np.int64)
+    known = {band: value for band, value in zero_points.items() if value is not None and math.isfinite(value)}
+    return TileCutouts(batch.take(order), wcs, known)
 
 
 def framed_again(row: pa.Table, tile: Tile, config: RunConfig) -> FramedCutout:

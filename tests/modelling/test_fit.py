@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy import units
+from astropy.cosmology import LambdaCDM, Planck18
 from astropy.wcs import WCS
 from drawn_lens import COMPANIONS, CROWD, DEFLECTOR, LENS, SECOND_SOURCE, SOURCE, drawn
 
+import scanner
 from scanner.modelling import candidate, scene_fit
 from scanner.modelling.candidate import (
     lens_probability,
@@ -55,7 +57,13 @@ def truth():
 
 @pytest.fixture(scope="module")
 def modelled(lens_cutout):
-    return model_cutout(lens_cutout, "tile", "of-the-files", psfs={"VIS": mean_of_euclid("VIS", source="stars")})
+    return model_cutout(
+        lens_cutout,
+        "tile",
+        "of-the-files",
+        psfs={"VIS": mean_of_euclid("VIS", source="stars")},
+        zero_points={"VIS": 26.0, "Y": 26.0},
+    )
 
 
 def test_the_deflector_is_found_and_taken_off(problem):
@@ -274,6 +282,12 @@ def test_the_table_has_a_row_for_every_record(modelled):
     assert table["run"].to_pylist() == ["run-1"] * 2
     assert table["theta_e"][1].as_py() == pytest.approx(model.mass.theta_e_arcsec)
     assert table["mass_within_theta_e"][1].as_py() == pytest.approx(math.pi * model.mass.theta_e_arcsec**2)
+    assert [table[f"source_magnitude_{band}"][1].as_py() for band in ("vis", "y")] == pytest.approx(
+        [26.0 - 2.5 * math.log10(sum(one.flux[band] for one in model.galaxies if one.lensed)) for band in (0, 1)]
+    )
+    assert table["source_magnitude_vis"][1].as_py() == pytest.approx(26.0 - 2.5 * math.log10(SOURCE.flux[0]), abs=0.2)
+    assert np.isnan(table["source_magnitude_h"].to_numpy()).all()
+    assert table["source_radius"][1].as_py() == pytest.approx(SOURCE.radius * math.sqrt(SOURCE.q), rel=0.3)
     assert table["shear"][1].as_py() == pytest.approx(math.hypot(model.mass.gamma1, model.mass.gamma2))
     assert model.psf == {"VIS": "stars", "Y": "mean", "J": "mean", "H": "mean"}
     assert (table["model_psf"].to_pylist(), math.isnan(table["theta_e"][0].as_py())) == (["", "stars"], True)
@@ -362,6 +376,23 @@ def test_herculens_sees_the_same_rays_and_light_from_what_is_handed_over(problem
         offsets = (x - bent[0] - ours.x_arcsec)[None], (y - bent[1] - ours.y_arcsec)[None]
         light = ours.flux[number] * surface_brightness(*offsets, profiles(tabulate([galaxy]), np.asarray), 0.0)[0]
         assert theirs == pytest.approx(light, rel=1e-6)
+
+
+def test_masses_are_those_of_the_critical_density_within_the_circle():
+    """Against lenstronomy's cosmology, by another way: the critical density times the circle."""
+    cosmo = pytest.importorskip("lenstronomy.Cosmo.lens_cosmo", reason="the referee lenstronomy is not installed")
+    theta_e, z_lens, z_source = np.array([0.6, 1.43, 2.5]), np.array([0.22, 0.5, 0.9]), np.array([0.609, 1.5, 3.0])
+    for universe in (Planck18, LambdaCDM(70.0, 0.3, 0.6)):
+        expected = [
+            cosmo.LensCosmo(near, far, cosmo=universe).mass_in_theta_E(radius)
+            for radius, near, far in zip(theta_e, z_lens, z_source, strict=True)
+        ]
+        found = scanner.einstein_mass(theta_e, z_lens, z_source, universe)
+        assert found.to_value(units.solMass) == pytest.approx(expected, rel=1e-3)
+    found = scanner.einstein_mass(theta_e, z_lens, z_source)
+    assert scanner.einstein_mass(1.43 * units.arcsec, 0.5, 1.5) == found[1]
+    # Nothing is known of a source in front of the lens.
+    assert np.isnan(scanner.einstein_mass([1.0, 1.0], 0.5, [0.4, np.nan])).all()
 
 
 def test_lenstronomy_draws_the_same_arcs_from_what_is_handed_over(problem, modelled):

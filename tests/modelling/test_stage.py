@@ -74,6 +74,9 @@ def test_the_best_objects_are_modelled_best_first_though_a_worker_is_killed(run)
     assert table["theta_e_network"].to_pylist() == pytest.approx(
         [by_place[place].seen_radius.theta_e_arcsec for place in sorted(by_place)]
     )
+    # The tiles' headers have the zero point, that of the objects' own magnitudes too.
+    assert {*report.models[0].zero_points} == {"VIS", "Y", "J", "H"}
+    assert np.isfinite(table["source_magnitude_h"].to_numpy()).all()
     assert table["p_lens_modelled"].to_pylist() == pytest.approx(
         [by_place[place].p_lens_modelled for place in sorted(by_place)]
     )
@@ -210,9 +213,9 @@ def test_one_bad_object_stops_nothing(run, tmp_path, monkeypatch):
     gathered = candidate_stage.tile_cutouts
 
     def damaged(*arguments):
-        batch, order, wcs = gathered(*arguments)
-        batch.vis[batch.targets.target_id == run[1].models[0].target_id] = np.nan
-        return batch, order, wcs
+        cut = gathered(*arguments)
+        cut.batch.vis[cut.batch.targets.target_id == run[1].models[0].target_id] = np.nan
+        return cut
 
     monkeypatch.setattr(candidate_stage, "tile_cutouts", damaged)
     report = scanner.model(out, top=N, progress=False)

@@ -46,6 +46,7 @@ export const modelFacts = (row) => [
     ["Arc S/N", `${whole(row.arc_snr)}, of the counter-image ${whole(row.counter_image_snr)}`],
     ["Images", `${row.n_images}, magnified ${figures(row.model_magnification)} times`],
     ["Sources", row.n_sources === 2 ? "2, of different colours" : "1"],
+    ["Source, unlensed", `VIS ${fixed(row.source_magnitude_vis, 1)}, ${fixed(row.source_radius, 2)}″`],
     ["χ² a pixel", `${fixed(row.chi2_lens / row.n_model_pixels, 2)}, without a lens ${fixed(row.chi2_companions / row.n_model_pixels, 2)}`],
     ["PSF", row.model_psf],
   ]),
