@@ -148,9 +148,10 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
 
   nameForm.addEventListener("submit", failing(async (event) => {
     event.preventDefault();
+    // First: who is quick may have given a grade, and been told of it, before everything is asked for again.
+    tell("");
     await send("PUT", "grades/me", { name: find("[name=name]", nameForm).value });
     await refresh();
-    tell("");
   }));
   for (const button of buttons) button.addEventListener("click", () => grade(button.dataset.grade));
   find(".undo", section).addEventListener("click", undo);
