@@ -21,6 +21,8 @@ from scanner.grading.training_set import GradedSetRecord
 from scanner.imaging_surveys import ImagingSurvey
 from scanner.labels.importing import ImportedSetRecord
 from scanner.modelling.lens_model import LensModel
+from scanner.modelling.radius_network import RadiusManifest
+from scanner.modelling.stage import ModelJob
 from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
 from scanner.recovery.look import LookJob
 from scanner.recovery.scan import RecoveryJob
@@ -33,7 +35,7 @@ from scanner.simulation.euclidise import EuclidisedRecord
 from scanner.simulation.injection.places import InjectionRecord
 from scanner.sky.prepare import PreparedTile
 from scanner.storage.lease import LeaseRecord
-from scanner.survey.candidate_stage import CandidatesJob, CandidatesOutcome
+from scanner.survey.candidate_stage import CandidatesOutcome
 from scanner.survey.folder.fingerprint import Versions
 from scanner.survey.folder.ledger import RunRecord
 from scanner.survey.messages import (
@@ -82,6 +84,7 @@ MODELS: dict[str, type[Record]] = {
     "object-page": PageRecord,
     "explanation": Explanation,
     "lens-model": LensModel,
+    "radius-network": RadiusManifest,
     "recovery": RecoveryRecord,
     "recovery-job": RecoveryJob,
     "recovery-look-job": LookJob,
@@ -96,7 +99,7 @@ MODELS: dict[str, type[Record]] = {
     "versions": Versions,
     "cut-outcome": CutOutcome,
     "explain-job": ExplainJob,
-    "candidates-job": CandidatesJob,
+    "model-job": ModelJob,
     "candidates-outcome": CandidatesOutcome,
 }
 

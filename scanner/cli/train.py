@@ -275,7 +275,7 @@ def train_from_grades(run_folder: str, out: Path, **settings: Any) -> int:
 def train_radius(out: Path, **settings: Any) -> None:
     """Train the network that sees Einstein radii, which 'scanner model' begins its fits with.
 
-    It learns from the visible lenses of the sets; those that no network trains on judge it. The same command goes on where it
+    It learns from the visible lenses of the sets; those that are kept from it judge it. The same command goes on where it
     was stopped. 'scanner model' uses it, in the place of the one that comes with scanner, when the three files
     of OUT lie in ~/.local/share/scanner/models/einstein-radius on all machines.
     """

@@ -260,8 +260,11 @@ def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], FitRecord]:
     content = (folder / MEMBER).read_bytes()
     if hashlib.sha256(content).hexdigest() != record.member_sha256:
         raise ContentError(f"{folder / MEMBER}: damaged (its SHA-256 is not the one in {FIT}); train the member again.")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}, record
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}, record
+    except (ValueError, OSError, EOFError):
+        raise ContentError(f"{folder / MEMBER}: not the weights of {record.plan.member}; train the member again.") from None
 
 
 def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:

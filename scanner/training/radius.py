@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from scanner.atomic_file import write_atomically
+from scanner.ensemble.preprocessing import ORIENTATIONS
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.modelling.radius_network import (
     BINS,
@@ -39,7 +40,7 @@ from scanner.training.export import OnnxGraph
 from scanner.training.fit import SAVE_SECONDS, Interruption
 from scanner.training.presets import RADIUS_PASSES
 from scanner.training.residual import CentralFeed, ResidualNetwork, added_network, serialised
-from scanner.training.trainer import draw_orientations, fastest_precision, keep_freed_memory, turn
+from scanner.training.trainer import draw_orientations, fastest_precision, keep_freed_memory, turn, warmed_up
 
 BATCH, LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 64, 1e-3, 0.02, 0.03
 #: A lens teaches the bins about its own radius: a Gaussian of this width in ln θ_E.
@@ -228,10 +229,8 @@ class _Run:
     def _step(
         self, network: ResidualNetwork, mean: ResidualNetwork, optimiser: torch.optim.Optimizer, step: int, chosen: Int64
     ) -> float:
-        progress = step / self.total
-        fall = 0.5 * (1.0 + math.cos(math.pi * (progress - WARM_UP) / (1.0 - WARM_UP)))
         for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * (progress / WARM_UP if progress < WARM_UP else fall)
+            group["lr"] = warmed_up(LEARNING_RATE, step / self.total, WARM_UP)
         torch.manual_seed(self.seed * 2**32 + step)
         network.train()
         images = turn(self.feed.read(self.rows[chosen]), draw_orientations(len(chosen), (self.seed, step, 2)))
@@ -283,7 +282,7 @@ def posteriors(network: ResidualNetwork, images: ScaledImages, rows: Int64) -> F
     with torch.inference_mode():
         for start in range(0, len(rows), BATCH):
             seen = feed.read(rows[start : start + BATCH])
-            turns = (turn(seen, np.full(len(seen), orientation)) for orientation in range(8))
+            turns = (turn(seen, np.full(len(seen), orientation)) for orientation in range(ORIENTATIONS))
             found.append(np.mean([torch.softmax(network(one), dim=1).numpy() for one in turns], axis=0, dtype=np.float64))
     return np.concatenate(found)
 

@@ -310,9 +310,14 @@ def learning_rate(stage: Stage, progress: float) -> float:
     """Rate at ``progress`` (0 to 1): constant, or linear up for :data:`WARM_UP` and down to 0 by a cosine."""
     if stage.schedule == "constant":
         return stage.learning_rate
-    if progress < WARM_UP:
-        return stage.learning_rate * progress / WARM_UP
-    return stage.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (progress - WARM_UP) / (1.0 - WARM_UP)))
+    return warmed_up(stage.learning_rate, progress, WARM_UP)
+
+
+def warmed_up(highest: float, progress: float, warm_up: float) -> float:
+    """Rate at ``progress`` (0 to 1): linear up to ``highest`` for ``warm_up``, and down to 0 by a cosine."""
+    if progress < warm_up:
+        return highest * progress / warm_up
+    return highest * 0.5 * (1.0 + math.cos(math.pi * (progress - warm_up) / (1.0 - warm_up)))
 
 
 def weighted_loss(logits: torch.Tensor, target: torch.Tensor, classes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
