@@ -39,12 +39,16 @@ from scanner.training.data import ScaledImages, TrainingData, scale_data
 from scanner.training.export import OnnxGraph
 from scanner.training.fit import SAVE_SECONDS, Interruption
 from scanner.training.presets import RADIUS_PASSES
-from scanner.training.residual import CentralFeed, ResidualNetwork, added_network, serialised
+from scanner.training.residual import PIXELS, CentralFeed, ResidualNetwork, added_network, serialised
 from scanner.training.trainer import draw_orientations, fastest_precision, keep_freed_memory, turn, warmed_up
 
 BATCH, LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 64, 1e-3, 0.02, 0.03
 #: A lens teaches the bins about its own radius: a Gaussian of this width in ln θ_E.
 SOFTNESS = 0.04
+#: Half of the lenses are shown larger or smaller by up to this in ln θ_E, with the radius that they then have.
+ZOOM = 0.15
+#: Pixels a side that are read: what the smallest zoom shows of them is ``PIXELS``.
+WINDOW = 2 * math.ceil(0.5 * PIXELS * math.exp(ZOOM))
 #: The weights that are written are a running mean over about so many steps.
 MEAN_STEPS = 500
 #: Steps whose mean loss is told.
@@ -177,12 +181,10 @@ class _Run:
 
     def __init__(self, images: ScaledImages, theta_e: Float64, rows: Int64, passes: float, seed: int) -> None:
         self.rows, self.seed = rows, seed
-        self.feed = CentralFeed(images, torch.device("cpu"))
+        self.feed = CentralFeed(images, torch.device("cpu"), WINDOW)
         self.batch = min(BATCH, len(rows))
         self.total = max(1, round(passes * len(rows) / self.batch))
-        middle = 0.5 * (EDGES[1:] + EDGES[:-1])
-        near = np.exp(-0.5 * ((middle - np.log(theta_e[rows])[:, None]) / SOFTNESS) ** 2)
-        self.target = torch.from_numpy((near / near.sum(axis=1, keepdims=True)).astype(np.float32))
+        self.log_theta_e: Float64 = np.log(theta_e[rows])
         self.reduced = fastest_precision(torch.device("cpu")) == "bfloat16"
 
     def trained(
@@ -226,6 +228,13 @@ class _Run:
             at = step % per_pass * self.batch
             yield np.sort(order[at : at + self.batch])
 
+    def _draw_zooms(self, chosen: Int64, seed: tuple[int, ...]) -> Float64:
+        """How much larger each lens is shown, ln, (n,); half of them as they are, none beyond the bins."""
+        random = np.random.default_rng(seed)
+        zoom = random.uniform(-ZOOM, ZOOM, len(chosen)) * random.integers(0, 2, len(chosen))
+        inside = np.array([EDGES[0] + NEAR, EDGES[-1] - NEAR]) - self.log_theta_e[chosen, None]
+        return np.clip(zoom, np.minimum(inside[:, 0], 0.0), np.maximum(inside[:, 1], 0.0))
+
     def _step(
         self, network: ResidualNetwork, mean: ResidualNetwork, optimiser: torch.optim.Optimizer, step: int, chosen: Int64
     ) -> float:
@@ -233,10 +242,12 @@ class _Run:
             group["lr"] = warmed_up(LEARNING_RATE, step / self.total, WARM_UP)
         torch.manual_seed(self.seed * 2**32 + step)
         network.train()
-        images = turn(self.feed.read(self.rows[chosen]), draw_orientations(len(chosen), (self.seed, step, 2)))
+        zoom = self._draw_zooms(chosen, (self.seed, step, 3))
+        images = zoomed(self.feed.read(self.rows[chosen]), zoom)
+        images = turn(images, draw_orientations(len(chosen), (self.seed, step, 2)))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.reduced):
             logits = network(images)
-        loss = nn.functional.cross_entropy(logits.float(), self.target[torch.from_numpy(chosen)])
+        loss = nn.functional.cross_entropy(logits.float(), targets(self.log_theta_e[chosen] + zoom))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -247,6 +258,33 @@ class _Run:
                 if old.dtype.is_floating_point:
                     old.lerp_(new, weight)
         return float(loss.detach())
+
+
+def targets(log_theta_e: Float64) -> torch.Tensor:
+    """What the network shall say of lenses: (n, bins) float32, a Gaussian of :data:`SOFTNESS` around ln θ_E (n,)."""
+    middle = 0.5 * (EDGES[1:] + EDGES[:-1])
+    near = np.exp(-0.5 * ((middle - log_theta_e[:, None]) / SOFTNESS) ** 2)
+    return torch.from_numpy((near / near.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def zoomed(images: torch.Tensor, zoom: Float64) -> torch.Tensor:
+    """The middle of images (n, c, w, w), each exp(``zoom``) times as large: (n, c, ``PIXELS``, ``PIXELS``).
+
+    Of those with a zoom of 0 the pixels stay as they are; the others are interpolated, which smooths their noise a little.
+    """
+    margin = (images.shape[-1] - PIXELS) // 2
+    shown = images[..., margin : margin + PIXELS, margin : margin + PIXELS].contiguous()
+    changed = np.flatnonzero(zoom)
+    if len(changed):
+        # Coordinates run from -1 to 1 over the window; an output pixel is exp(-zoom) input pixels wide.
+        scale = torch.from_numpy((PIXELS / images.shape[-1] * np.exp(-zoom[changed])).astype(np.float32))
+        affine = torch.zeros(len(changed), 2, 3)
+        affine[:, 0, 0] = affine[:, 1, 1] = scale
+        size = (len(changed), images.shape[1], PIXELS, PIXELS)
+        grid = nn.functional.affine_grid(affine, list(size), align_corners=False)
+        which = torch.from_numpy(changed)
+        shown[which] = nn.functional.grid_sample(images[which], grid, mode="bicubic", align_corners=False)
+    return shown
 
 
 def _begin_as(network: ResidualNetwork, run: Path) -> str:
@@ -361,7 +399,8 @@ def card(manifest: RadiusManifest, data: TrainingData) -> str:
         "",
         f"{manifest.passes:g} passes over {manifest.lenses:,} visible lenses in {manifest.minutes:g} minutes, seed "
         f"{manifest.seed}; Einstein radii from {manifest.lowest_arcsec:g}″ to {manifest.highest_arcsec:g}″ in {manifest.bins} "
-        f"bins; AdamW, batches of {BATCH}, a cosine from {LEARNING_RATE:g}, all eight orientations. It began as "
+        f"bins; AdamW, batches of {BATCH}, a cosine from {LEARNING_RATE:g}, all eight orientations, half of the lenses zoomed "
+        f"by up to {ZOOM:.0%}. It began as "
         + ("random weights." if manifest.begins_as is None else f"the residual network {manifest.begins_as[:12]}."),
         "",
         "```json",

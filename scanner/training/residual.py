@@ -104,11 +104,11 @@ class ResidualTrainer(Trainer):
 
 
 class CentralFeed(Feed):
-    """Reads the centre of VIS, and NISP on its pixels."""
+    """Reads the centre of VIS, and NISP on its pixels: ``pixels`` a side, an even number."""
 
-    def __init__(self, images: ScaledImages, device: torch.device) -> None:
-        super().__init__(images, "OU-200", PIXELS, device)
-        self.start = (VIS_CUTOUT_PIXELS - PIXELS) // 2
+    def __init__(self, images: ScaledImages, device: torch.device, pixels: int = PIXELS) -> None:
+        super().__init__(images, "OU-200", pixels, device)
+        self.start = (VIS_CUTOUT_PIXELS - pixels) // 2
         self.enlarge = torch.from_numpy(nisp_on_vis(VIS_CUTOUT_PIXELS).astype(np.float32)).to(device)
 
 
