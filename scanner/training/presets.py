@@ -30,7 +30,7 @@ RESIDUAL: Final = "residual"
 #: What can be trained; the seven are where nothing is named.
 TrainedName = MemberName | Literal["residual"]
 #: How often the network of Einstein radii sees each lens (:mod:`scanner.training.radius`).
-RADIUS_PASSES = 12.0
+RADIUS_PASSES = 40.0
 TRAINED: tuple[TrainedName, ...] = (*MEMBERS, RESIDUAL)
 #: What convolutions are computed in while training; weights, sums and everything that is validated or exported are float32.
 Precision = Literal["float32", "bfloat16"]
