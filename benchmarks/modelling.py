@@ -72,11 +72,8 @@ def main() -> None:
 
 def chosen(data: LabelledSet, hard: Int64, n_lenses: int, n_negatives: int, skip: int) -> list[int]:
     """Rows of lenses and negatives by turns, so that a run that is stopped has measured both."""
-    truth = data.truth
-    planes = data.column("n_deflectors")
-    single = np.ones(len(data), np.bool_) if planes is None else planes == 1
     rng = np.random.default_rng(ORDER_SEED)
-    lenses = rng.permutation(np.flatnonzero(truth.is_lens & truth.visible & single & (truth.class_name == "lens")))
+    lenses = rng.permutation(np.flatnonzero(data.visible_single_lenses))
     negatives = rng.permutation(hard)
     parts = [lenses[skip : skip + n_lenses].tolist(), negatives[skip : skip + n_negatives].tolist()]
     longest = max(map(len, parts))

@@ -227,6 +227,13 @@ class LabelledSet:
             return None
         return np.asarray(_read_table(self.path / TRUTH, [name])[name].to_numpy(), dtype=np.float64)
 
+    @property
+    def visible_single_lenses(self) -> NDArray[np.bool_]:
+        """Lenses whose arcs are visible, of one source and one deflector: those with one Einstein radius, (N,) bool."""
+        deflectors = self.column("n_deflectors")
+        lenses: NDArray[np.bool_] = self.truth.is_lens & self.truth.visible & (self.truth.class_name == "lens")
+        return lenses if deflectors is None else lenses & (deflectors == 1)
+
     def batches(self, rows: Int64, size: int) -> Iterator[tuple[CutoutBatch, Float32, Float32]]:
         """Read rows in order: batches of at most ``size``, with VIS and NISP free of NaN."""
         for start in range(0, len(rows), size):

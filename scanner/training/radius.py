@@ -75,15 +75,12 @@ def radii_of(data: TrainingData) -> Float64:
     """Einstein radii (N,), arcsec, of the lenses that count: visible, of one deflector, in range; NaN for all other rows."""
     found = []
     for dataset in data.datasets:
-        theta_e, deflectors = dataset.column("theta_e_arcsec"), dataset.column("n_deflectors")
+        theta_e = dataset.column("theta_e_arcsec")
         if theta_e is None:
             found.append(np.full(len(dataset), np.nan))
             continue
-        truth = dataset.truth
-        single = np.ones(len(dataset), np.bool_) if deflectors is None else deflectors == 1
         inside = (theta_e > LOWEST_ARCSEC * (1.0 + NEAR)) & (theta_e < HIGHEST_ARCSEC * (1.0 - NEAR))
-        which = truth.is_lens & truth.visible & (truth.class_name == "lens") & single & inside
-        found.append(np.where(which, theta_e, np.nan).astype(np.float64))
+        found.append(np.where(dataset.visible_single_lenses & inside, theta_e, np.nan))
     return np.concatenate(found)
 
 
