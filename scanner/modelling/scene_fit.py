@@ -378,9 +378,18 @@ def _evaluate(problem: Problem, scene: Scene, middle: Float64, width: Float64, s
     return _State(objective, chi2, fluxes, snr, curvature, gradient)
 
 
-def fit(problem: Problem, start: Scene, steps: int, tolerance: float = 0.05) -> Fit:
-    """Levenberg-Marquardt from a start; at most so many steps, fewer where the objective falls by less than ``tolerance``."""
+def fit(
+    problem: Problem, start: Scene, steps: int, tolerance: float = 0.05, ln_theta_e: tuple[float, float] | None = None
+) -> Fit:
+    """Levenberg-Marquardt from a start; at most so many steps, fewer where the objective falls by less than ``tolerance``.
+
+    ``ln_theta_e``: what else is known of the Einstein radius, its middle and width, beside the prior that all lenses have.
+    """
     middle, width = priors(start, problem.deflector)
+    if ln_theta_e is not None:
+        precision = np.array([width[0], ln_theta_e[1]]) ** -2.0
+        middle[0] = precision @ (middle[0], ln_theta_e[0]) / precision.sum()
+        width[0] = precision.sum() ** -0.5
     low, high = _limits(start)
     scene = start.with_vector(np.clip(start.vector, low, high))
     state = _evaluate(problem, scene, middle, width)

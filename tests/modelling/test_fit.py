@@ -153,6 +153,25 @@ def test_of_several_lenses_the_one_is_taken_whose_radius_the_network_sees(proble
     assert candidate._preference(50.0, large, sure_of(0.6)) < candidate._preference(40.0, small, sure_of(0.6))
 
 
+def test_what_a_network_sees_moves_a_fit_as_a_second_measurement_would(problem, truth):
+    alone = fit(problem, truth, 25)
+    theta_e, error = alone.scene.lens.theta_e, candidate.ERROR_SCALE * math.sqrt(alone.covariance[0, 0])
+    edges = np.linspace(math.log(0.28), math.log(5.0), 2001)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    density = np.exp(-0.5 * ((middle - math.log(theta_e) - 2.0 * error) / error) ** 2)
+    informed = candidate.informed(problem, alone, RadiusPosterior(edges, density / density.sum()))
+    # As far from the one as from the other, and known better by √2; the rest of the model follows.
+    assert math.log(informed.scene.lens.theta_e / theta_e) == pytest.approx(error, rel=0.1)
+    assert candidate.ERROR_SCALE * math.sqrt(informed.covariance[0, 0]) == pytest.approx(error / math.sqrt(2.0), rel=0.1)
+    # One of its errors, not scaled, costs 1 in χ²: pixels are explained as well as they can be with that radius.
+    assert alone.chi2 < informed.chi2 < alone.chi2 + 1.3 * candidate.ERROR_SCALE**2
+    assert informed.ln_evidence == alone.ln_evidence
+    # A network that says nothing moves nothing, and neither does one that is torn.
+    assert candidate.informed(problem, alone, RadiusPosterior.flat()) is alone
+    torn = np.exp(-0.5 * ((np.abs(middle - math.log(theta_e)) - 3.0 * error) / (0.5 * error)) ** 2)
+    assert candidate.informed(problem, alone, RadiusPosterior(edges, torn / torn.sum())) is alone
+
+
 def replace_theta_e(problem, theta_e):
     """A fit of no steps to a lens of an Einstein radius."""
     start = candidate.starts(problem, np.zeros((0, 7)), RadiusPosterior.flat())[0]

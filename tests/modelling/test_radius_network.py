@@ -49,6 +49,25 @@ def test_a_histogram_answers_for_any_radius():
     assert flat.quantile(0.5) == pytest.approx(math.sqrt(0.28 * 5.0))
 
 
+def test_a_measurement_and_a_histogram_together_are_as_two_measurements():
+    edges = np.linspace(math.log(0.28), math.log(5.0), 401)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+
+    def of(*peaks):
+        density = sum(share * np.exp(-0.5 * ((middle - math.log(at)) / 0.06) ** 2) for at, share in peaks)
+        return RadiusPosterior(edges, density / density.sum())
+
+    # Two Gaussians of ln θ_E: weights are one over their variances. The floor of the histogram is worth half a per cent.
+    found, error = of((1.1, 1.0)).together(1.0, 0.03)
+    assert found == pytest.approx(math.log(1.1) * 0.03**2 / (0.03**2 + 0.06**2), abs=2e-3)
+    assert error == pytest.approx(0.06 * 0.03 / math.hypot(0.06, 0.03), rel=0.02)
+    # Nothing that it has not seen is impossible: far from all that it knows, the measurement stays.
+    assert of((1.0, 1.0)).together(3.0, 0.06) == pytest.approx((math.log(3.0), 0.02), abs=2e-3)
+    # Between two peaks the error grows.
+    assert of((0.9, 0.5), (1.2, 0.5)).together(1.04, 0.1)[1] > 0.1
+    assert RadiusPosterior.flat().together(1.3, 0.026) == pytest.approx((math.log(1.3), 0.02), abs=1e-3)
+
+
 def test_it_sees_the_radius_of_a_drawn_lens_whatever_way_it_is_turned(network, lens):
     known = network.posterior(lens)
     assert known.probability.sum() == pytest.approx(1.0, abs=1e-5)
