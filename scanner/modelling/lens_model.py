@@ -47,7 +47,8 @@ class ModelledGalaxy(Record):
 class ModelledMass(Record):
     """A singular isothermal ellipsoid and external shear; angles from +x to +y of VIS, positions from the cutout's centre.
 
-    ``theta_e_arcsec`` is that of the sphere with the same mass within its critical curve, √(ab) of that curve.
+    ``theta_e_arcsec`` is that of the sphere with the same mass within its critical curve, √(ab) of that curve; where the pixels
+    and the network that sees Einstein radii put it together.
     ``position_angle_deg``, ``shear_position_angle_deg``: of the major axis, and of the axis along which the shear stretches
     images, east of north, 0 to 180; None where the cutout's place on the sky is not known.
     """
