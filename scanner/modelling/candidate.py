@@ -95,8 +95,8 @@ def informed(problem: Problem, lens: Fit, radius: RadiusPosterior) -> Fit:
     histogram and the fit's own Gaussian. Where the product is no narrower, as between two of its peaks, the fit stays. The
     evidence stays that of the pixels.
     """
-    theta_e, variance = lens.scene.lens.theta_e, float(lens.covariance[0, 0])
-    error = ERROR_SCALE * math.sqrt(max(variance, 1e-12))
+    theta_e, variance = lens.scene.lens.theta_e, max(float(lens.covariance[0, 0]), 1e-12)
+    error = ERROR_SCALE * math.sqrt(variance)
     middle, narrower = radius.together(theta_e, theta_e * error)
     if narrower > _NARROWER * error:
         return lens
