@@ -223,9 +223,9 @@ def test_galaxies_of_two_colours_are_no_lens():
 
 
 def test_certified_is_what_converged_shows_its_counter_image_and_has_the_radius_that_a_network_sees(modelled):
-    assert verdict(11.0, "converged", 3.1, 0.3) == "certified"
-    not_quite = (11.0, "poor fit", 3.1, 0.3), (9.0, "converged", 3.1, 0.3), (11.0, "converged", 2.9, 0.3)
-    assert {verdict(*case) for case in (*not_quite, (11.0, "converged", 3.1, 0.29))} == {"consistent"}
+    assert verdict(11.0, "converged", 3.1, 0.5) == "certified"
+    not_quite = (11.0, "poor fit", 3.1, 0.5), (9.0, "converged", 3.1, 0.5), (11.0, "converged", 2.9, 0.5)
+    assert {verdict(*case) for case in (*not_quite, (11.0, "converged", 3.1, 0.49))} == {"consistent"}
     # The two images share the light of the arcs.
     assert 5.0 < modelled[0].counter_image_snr < 0.5 * modelled[0].arc_snr
     assert modelled[0].deflector_kept == pytest.approx(1.0, abs=0.2)
@@ -244,8 +244,8 @@ def test_a_source_that_takes_over_the_galaxy_or_is_too_large_is_not_believed(pro
 def test_a_model_raises_or_lowers_what_networks_think(modelled):
     nowhere = modelled[0].seen_radius.model_copy(update={"agreement": 0.0})
     model = modelled[0].model_copy(update={"ln_evidence_ratio": 0.0, "counter_image_snr": 0.0, "seen_radius": nowhere})
-    # A two hundredth of the odds is left to what shows nothing of a lens, at a radius that the network excludes.
-    odds = math.exp(0.34) * 0.01**1.23
+    # A hundred and fiftieth of the odds is left to what shows nothing of a lens, at a radius that the network excludes.
+    odds = math.exp(0.19) * 0.01**1.12
     assert lens_probability(model, 0.5) == pytest.approx(odds / (1.0 + odds))
     assert lens_probability(modelled[0], 0.5) > 0.7
     assert lens_probability(modelled[0], math.nan) is None
