@@ -7,7 +7,8 @@
 Lenses are visible, of one source, with all deflectors in one galaxy; negatives are of the classes that only arcs tell from
 lenses or, with ``--hardest``, of the non-lenses that a bundle ranks highest, as a scan scores. Both are taken in an order that
 depends on nothing but the set. What ``--out`` holds is not fitted again, so that the command goes on where it was stopped, and
-several sets may be added one after the other.
+several sets may be added one after the other. With ``--cache`` the bundle scores all sets, and networks and model are judged
+together: on the lenses that rank among the negatives, each object by odds that were fitted to four fifths of the others.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from scanner.ensemble import bundles
@@ -27,11 +30,14 @@ from scanner.labelled_set import LabelledSet
 from scanner.modelling.candidate import model_cutout
 from scanner.modelling.observation import mean_of_euclid
 from scanner.modelling.radius_network import RadiusPosterior
-from scanner.records import BANDS, Int64
+from scanner.records import BANDS, Float64, Int64
 
 #: Errors of θ_E that count as good, and as catastrophic.
 GOOD, CATASTROPHIC = 0.05, 0.2
 ORDER_SEED = 0
+FOLDS, RESAMPLES = 5, 1000
+#: Shares of the negatives that may pass where recall is told.
+PASSING = (0.05, 0.1, 0.2)
 
 
 def main() -> None:
@@ -53,18 +59,21 @@ def main() -> None:
         data = LabelledSet(arguments.set)
         done = {one["row"] for one in known if one["set"] == arguments.set.name}
         hard = np.flatnonzero(data.truth.is_hard_negative)
-        if arguments.hardest is not None:
-            # Objects of a scan's list, whose bundle is loaded only here.
+        log_odds = np.full(len(data), np.nan)
+        if arguments.cache is not None:
+            # As a scan scores; the bundle is loaded only here.
             from wide_sky import scores
 
+            log_odds = scores(bundles.load(arguments.bundle), data, arguments.cache)
+        if arguments.hardest is not None:
             others = np.flatnonzero(~data.truth.is_lens)
-            score = scores(bundles.load(arguments.bundle), data, arguments.cache)[others]
-            hard = others[np.argsort(-score, kind="stable")[: arguments.hardest]]
+            hard = others[np.argsort(-log_odds[others], kind="stable")[: arguments.hardest]]
         rows = chosen(data, hard, arguments.lenses, arguments.negatives, arguments.skip)
         with arguments.out.open("a") as output:
             for row in rows:
                 if row not in done:
-                    known.append(measured(data, arguments.set.name, row, arguments.psf_width, not arguments.no_network))
+                    one = measured(data, arguments.set.name, row, arguments.psf_width, not arguments.no_network)
+                    known.append(one | {"log_odds": float(log_odds[row]) if arguments.cache else None})
                     output.write(json.dumps(known[-1]) + "\n")
                     output.flush()
     report(known)
@@ -100,6 +109,7 @@ def measured(data: LabelledSet, name: str, row: int, psf_width: float, network: 
         "error": None if model.mass is None else model.mass.theta_e_error_arcsec,
         "agreement": None if model.seen_radius is None else model.seen_radius.agreement,
         "ln_evidence_ratio": model.ln_evidence_ratio,
+        "counter_image_snr": model.counter_image_snr,
         "status": model.status,
         "verdict": model.verdict,
         "seconds": seconds,
@@ -132,9 +142,50 @@ def report(found: list[dict[str, Any]]) -> None:
     pairs = [(one["ln_evidence_ratio"], one["is_lens"]) for one in found if one["ln_evidence_ratio"] is not None]
     if lenses and negatives:
         print(f"AUROC of ln_evidence_ratio {roc_auc_score([lens for _, lens in pairs], [ratio for ratio, _ in pairs]):.3f}")
+        scored = [one for one in found if one.get("log_odds") is not None and one["agreement"] is not None]
+        if any(one["is_lens"] for one in scored) and not all(one["is_lens"] for one in scored):
+            report_together(scored)
     seconds = np.array([one["seconds"] for one in found])
     if len(seconds):
         print(f"seconds a candidate: median {np.median(seconds):.1f}, 95 % below {np.percentile(seconds, 95):.1f}")
+
+
+def report_together(scored: list[dict[str, Any]]) -> None:
+    """Print what networks and model are worth together, and the numbers of ``p_lens_modelled`` that all these objects give."""
+    names = ("is_lens", "log_odds", "ln_evidence_ratio", "counter_image_snr", "agreement")
+    is_lens, by_networks, ratio, counter, agreement = (np.array([one[name] for one in scored], np.float64) for name in names)
+    seen = np.stack([np.arcsinh(ratio / 5.0), np.log1p(counter), np.log(0.01 + agreement)], axis=1)
+    # A lens below all negatives is on no list.
+    listed = by_networks >= by_networks[is_lens == 0].min()
+    is_lens, by_networks, seen = is_lens[listed] > 0, by_networks[listed], seen[listed]
+
+    def added(rows: Any) -> tuple[Float64, float]:
+        fitted = LogisticRegression(C=1e3).fit(np.c_[seen, by_networks][rows], is_lens[rows]).coef_[0, :-1]
+        return fitted, -float(np.log(np.exp(seen[rows] @ fitted)[~is_lens[rows]].mean()))
+
+    rng = np.random.default_rng(ORDER_SEED)
+    fold, together = rng.integers(0, FOLDS, len(is_lens)), by_networks.copy()
+    for number in range(FOLDS):
+        coefficients, constant = added(fold != number)
+        together[fold == number] += (seen @ coefficients + constant)[fold == number]
+    lenses, others = np.flatnonzero(is_lens), np.flatnonzero(~is_lens)
+
+    def figures(score: Float64, of: Any, against: Any) -> Float64:
+        both = np.concatenate([of, against])
+        recall = [float((score[of] > np.quantile(score[against], 1.0 - share)).mean()) for share in PASSING]
+        return np.array([roc_auc_score(is_lens[both], score[both]), *recall])
+
+    alone, with_model = (figures(score, lenses, others) for score in (by_networks, together))
+    drawn = [(rng.choice(lenses, len(lenses)), rng.choice(others, len(others))) for _ in range(RESAMPLES)]
+    gains = np.array([figures(together, *rows) - figures(by_networks, *rows) for rows in drawn])
+    lowest = expit(by_networks.min())
+    print(f"networks and model: {len(lenses)} lenses that rank among {len(others)} negatives, p above {lowest:.1e}")
+    names = ("AUROC", *(f"recall at {share:g}" for share in PASSING))
+    for name, before, after, gain in zip(names, alone, with_model, gains.T, strict=True):
+        low, high = np.percentile(gain, (2.5, 97.5))
+        print(f"  {name:14s} networks {before:.3f}  together {after:.3f}  gain {after - before:+.3f} [{low:+.3f}, {high:+.3f}]")
+    coefficients, constant = added(np.full(len(is_lens), True))
+    print(f"  odds: {constant:.2f}, " + ", ".join(f"{value:.2f}" for value in coefficients))
 
 
 def _share(which: Any) -> str:

@@ -29,8 +29,9 @@ EXIT_SOME_FAILED = 3
 def model_(run_folder: str, top: int | None, workers: int | None, scheduler: str | None, storage: StorageConfig) -> int:
     """Fit a lens to each candidate of the run in OUT, and say how much better it explains the pixels than unlensed galaxies do.
 
-    Each object gets model.json, panels.png and model.fits in OUT/models, and a row of OUT/models.parquet. The same command goes
-    on where it was. Exit code 3: done, but some tiles failed.
+    They are listed by the probability of a lens that networks and model give together. Each object gets model.json, panels.png
+    and model.fits in OUT/models, and a row of OUT/models.parquet. The same command goes on where it was. Exit code 3: done, but
+    some tiles failed.
     """
     report = model(
         run_folder,
@@ -43,7 +44,9 @@ def model_(run_folder: str, top: int | None, workers: int | None, scheduler: str
     table = Table(
         Column("rank", justify="right"), "verdict", "θ_E", "ln evidence", "arc S/N", "p", "status", box=None, pad_edge=False
     )
-    for rank, one in zip(report.ranks, report.models, strict=True):
+    # Networks and model together order candidates better than the networks alone (docs/lens-models.md).
+    best_first = sorted(zip(report.ranks, report.models, strict=True), key=lambda of: (-(of[1].p_lens_modelled or 0.0), of[0]))
+    for rank, one in best_first:
         radius = "–" if one.mass is None else f"{one.mass.theta_e_arcsec:.2f}″ ± {one.mass.theta_e_error_arcsec:.2f}″"
         ratio = "–" if one.ln_evidence_ratio is None else f"{one.ln_evidence_ratio:+.1f}"
         snr = "–" if one.arc_snr is None else f"{one.arc_snr:.0f}"

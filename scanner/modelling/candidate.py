@@ -324,7 +324,7 @@ SECOND_SOURCE_SNR, SECOND_SOURCE_COLOUR = 10.0, 12.0
 #: What a model adds to the networks' log-odds: a constant, and times asinh(ln evidence ratio / 5), ln(1 + S/N of the
 #: counter-image) and ln(0.01 + agreement). Fitted to lenses and non-lenses that networks rank high; the mean odds ratio of the
 #: non-lenses is one.
-ADDED_LOG_ODDS = (0.19, 0.39, 0.28, 1.12)
+ADDED_LOG_ODDS = (0.06, 0.37, 0.31, 0.93)
 #: Least S/N of the lensed light, all bands together, of a model that is worth its name.
 LEAST_ARC_SNR = 8.0
 #: What errors are multiplied by: the curvature knows of no other minimum, and of no clumps that the model leaves out.

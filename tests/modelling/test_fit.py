@@ -244,8 +244,8 @@ def test_a_source_that_takes_over_the_galaxy_or_is_too_large_is_not_believed(pro
 def test_a_model_raises_or_lowers_what_networks_think(modelled):
     nowhere = modelled[0].seen_radius.model_copy(update={"agreement": 0.0})
     model = modelled[0].model_copy(update={"ln_evidence_ratio": 0.0, "counter_image_snr": 0.0, "seen_radius": nowhere})
-    # A hundred and fiftieth of the odds is left to what shows nothing of a lens, at a radius that the network excludes.
-    odds = math.exp(0.19) * 0.01**1.12
+    # A seventieth of the odds is left to what shows nothing of a lens, at a radius that the network excludes.
+    odds = math.exp(0.06) * 0.01**0.93
     assert lens_probability(model, 0.5) == pytest.approx(odds / (1.0 + odds))
     assert lens_probability(modelled[0], 0.5) > 0.7
     assert lens_probability(modelled[0], math.nan) is None

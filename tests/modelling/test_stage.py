@@ -4,6 +4,7 @@ import io
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -101,6 +102,18 @@ def test_what_is_modelled_is_not_modelled_again(run, tmp_path):
     before = contents(out)
     again = scanner.model(out, top=N, progress=False)
     assert (again.n_before, again.n_done, contents(out)) == (N, 0, before)
+
+
+def test_the_command_lists_the_best_first_by_networks_and_model(run, monkeypatch, capsys):
+    out, report = run
+    assert report.models[0].p_lens_modelled > report.models[1].p_lens_modelled
+    # As if the networks had ranked them the other way round.
+    turned = replace(report, ranks=(2, 1))
+    monkeypatch.setattr("scanner.cli.model.model", lambda *args, **options: turned)
+    with pytest.raises(SystemExit, match="0"):
+        main(["model", str(out)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["rank", "2", "1"]
 
 
 def test_models_are_columns_of_every_table(run):
