@@ -52,7 +52,8 @@ def first_worker_killed(run: Path, record: str) -> Iterator[list[int]]:
 
     def kill() -> None:
         while not killed and not over.wait(0.01):
-            if any(run.rglob(record)):
+            # Unlike a glob, a walk passes over a folder that has its final name by the time it is opened.
+            if any(record in files for _, _, files in os.walk(run)):
                 for pid in set(_children()) - others:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
