@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 from scanner.ensemble import bundles
 from scanner.interval import Interval, wilson_interval
 from scanner.labelled_set import LabelledSet
-from scanner.modelling.candidate import model_cutout
+from scanner.modelling.candidate import model_cutout, model_terms
 from scanner.modelling.observation import mean_of_euclid
 from scanner.modelling.radius_network import RadiusPosterior
 from scanner.records import BANDS, Float64, Int64
@@ -54,6 +54,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of its scores")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first of each, on which something was chosen [0]")
     arguments = parser.parse_args()
+    if arguments.hardest is not None and arguments.cache is None:
+        parser.error("--hardest needs --cache, the folder of the bundle's scores")
     known = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     if arguments.set is not None:
         data = LabelledSet(arguments.set)
@@ -154,7 +156,7 @@ def report_together(scored: list[dict[str, Any]]) -> None:
     """Print what networks and model are worth together, and the numbers of ``p_lens_modelled`` that all these objects give."""
     names = ("is_lens", "log_odds", "ln_evidence_ratio", "counter_image_snr", "agreement")
     is_lens, by_networks, ratio, counter, agreement = (np.array([one[name] for one in scored], np.float64) for name in names)
-    seen = np.stack([np.arcsinh(ratio / 5.0), np.log1p(counter), np.log(0.01 + agreement)], axis=1)
+    seen = model_terms(ratio, counter, agreement).T
     # A lens below all negatives is on no list.
     listed = by_networks >= by_networks[is_lens == 0].min()
     is_lens, by_networks, seen = is_lens[listed] > 0, by_networks[listed], seen[listed]

@@ -199,7 +199,7 @@ MODEL_COLUMNS: tuple[Column, ...] = (
     Column("model_verdict", "string", "", "What the evidence of the lens model says; empty: not modelled", "meta.code.qual"),
     Column("model_status", "string", "", "Whether the lens model converged, or what else is wrong with it", "meta.code.status"),
     Column("theta_e", "float32", "arcsec", "Einstein radius by fit and network: sqrt(ab) of critical curve", "phys.angSize"),
-    Column("theta_e_err", "float32", "arcsec", "Error of theta_e, both together", "stat.error;phys.angSize"),
+    Column("theta_e_err", "float32", "arcsec", "Error of theta_e, of fit and network together", "stat.error;phys.angSize"),
     Column("mass_q", "float32", "", "Axis ratio of the mass, minor to major", "phys.size.axisRatio"),
     Column("mass_q_err", "float32", "", "Error of mass_q", "stat.error;phys.size.axisRatio"),
     Column("mass_pa", "float32", "deg", "Position angle of the mass's major axis, east of north, 0 to 180", "pos.posAng"),

@@ -321,9 +321,8 @@ CERTIFIED, CONSISTENT, WITHOUT = 10.0, 5.0, -5.0
 CERTIFIED_COUNTER_IMAGE_SNR, CERTIFIED_AGREEMENT = 3.0, 0.5
 #: From which S/N, and which rise of chi squared if it has the colour of the first, a second source is told from a clump.
 SECOND_SOURCE_SNR, SECOND_SOURCE_COLOUR = 10.0, 12.0
-#: What a model adds to the networks' log-odds: a constant, and times asinh(ln evidence ratio / 5), ln(1 + S/N of the
-#: counter-image) and ln(0.01 + agreement). Fitted to lenses and non-lenses that networks rank high; the mean odds ratio of the
-#: non-lenses is one.
+#: What a model adds to the networks' log-odds: a constant, and factors of :func:`model_terms`. Fitted to lenses and non-lenses
+#: that networks rank high; the mean odds ratio of the non-lenses is one.
 ADDED_LOG_ODDS = (0.06, 0.37, 0.31, 0.93)
 #: Least S/N of the lensed light, all bands together, of a model that is worth its name.
 LEAST_ARC_SNR = 8.0
@@ -579,14 +578,18 @@ def verdict(ln_evidence_ratio: float, status: Status, counter_image_snr: float, 
     return "no evidence" if ln_evidence_ratio > WITHOUT else "better without a lens"
 
 
+def model_terms(ln_evidence_ratio: Any, counter_image_snr: Any, agreement: Any) -> Float64:
+    """What a model says of a lens, (3, ...): :data:`ADDED_LOG_ODDS` are a constant and what each of these is multiplied by."""
+    return np.stack([np.arcsinh(ln_evidence_ratio / 5.0), np.log1p(counter_image_snr), np.log(0.01 + agreement)])
+
+
 def lens_probability(model: LensModel, p_calibrated: float) -> float | None:
     """Probability of a lens by networks and model together, at the networks' prevalence; None where they gave none."""
     ratio, snr, seen = model.ln_evidence_ratio, model.counter_image_snr, model.seen_radius
     if ratio is None or snr is None or seen is None or math.isnan(p_calibrated):
         return None
-    constant, of_evidence, of_counter_image, of_agreement = ADDED_LOG_ODDS
-    added = constant + of_evidence * math.asinh(ratio / 5.0) + of_counter_image * math.log1p(snr)
-    added += of_agreement * math.log(0.01 + seen.agreement)
+    constant, *coefficients = ADDED_LOG_ODDS
+    added = constant + float(coefficients @ model_terms(ratio, snr, seen.agreement))
     odds = p_calibrated / max(1.0 - p_calibrated, 1e-9) * math.exp(added)
     return odds / (1.0 + odds)
 

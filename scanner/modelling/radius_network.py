@@ -81,10 +81,8 @@ class RadiusPosterior:
 
     def ln_density(self, theta_e_arcsec: float) -> float:
         """Natural logarithm of the probability per unit of ln θ_E."""
-        ln = float(np.log(theta_e_arcsec))
-        middle = 0.5 * (self.edges[1:] + self.edges[:-1])
         width = float(self.edges[1] - self.edges[0])
-        return float(np.log((np.interp(ln, middle, self.probability) + FLOOR) / width))
+        return float(np.log(self._in_bin(np.log(theta_e_arcsec)) / width))
 
     def near(self, theta_e_arcsec: float, by: float = NEAR) -> float:
         """Probability of a radius within ``by`` (relative) of one."""
@@ -97,15 +95,18 @@ class RadiusPosterior:
         They are the median, and half the width of the middle 68 %, of the product of both.
         """
         fine = np.linspace(self.edges[0], self.edges[-1], 40 * len(self.probability) + 1)
-        density = np.interp(fine, 0.5 * (self.edges[1:] + self.edges[:-1]), self.probability) + FLOOR
         off = (fine - math.log(theta_e_arcsec)) / (error_arcsec / theta_e_arcsec)
-        total = np.cumsum(density * np.exp(-0.5 * (off**2 - (off**2).min())))
+        total = np.cumsum(self._in_bin(fine) * np.exp(-0.5 * (off**2 - (off**2).min())))
         low, middle, high = np.interp((0.16, 0.5, 0.84), total / total[-1], fine)
         return float(middle), float(0.5 * (high - low))
 
     def quantile(self, share: float) -> float:
         """The radius, arcsec, below which lies ``share`` of the probability."""
         return float(np.exp(np.interp(share, self._cumulative, self.edges)))
+
+    def _in_bin(self, ln_theta_e: Any) -> Any:
+        """Probability of a bin about ln θ_E, which may lie between two."""
+        return np.interp(ln_theta_e, 0.5 * (self.edges[1:] + self.edges[:-1]), self.probability) + FLOOR
 
     @property
     def _cumulative(self) -> Float64:

@@ -61,7 +61,7 @@ def short():
 def trained(rings, tmp_path_factory):
     """The folder of a network that was trained without a break, its manifest, and what was told."""
     out, told = tmp_path_factory.mktemp("radius"), []
-    manifest = train_radius(TrainingData((rings,)), out, passes=8.0, on_progress=lambda *of: told.append(of))
+    manifest = train_radius(TrainingData((rings,)), out, passes=12.0, on_progress=lambda *of: told.append(of))
     return out, manifest, told
 
 
@@ -121,9 +121,9 @@ def test_a_resumed_training_gives_the_same_bytes(rings, trained, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(radius, "SAVE_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
-            train_radius(data, tmp_path, passes=8.0, on_progress=stop)
+            train_radius(data, tmp_path, passes=12.0, on_progress=stop)
     assert not (tmp_path / MANIFEST).exists()
-    went_on = train_radius(data, tmp_path, passes=8.0, on_progress=lambda share, note: steps.append(share))
+    went_on = train_radius(data, tmp_path, passes=12.0, on_progress=lambda share, note: steps.append(share))
     assert steps[5] > steps[4]
     assert (tmp_path / NETWORK).read_bytes() == (trained[0] / NETWORK).read_bytes()
     assert went_on.figures == trained[1].figures
@@ -131,7 +131,7 @@ def test_a_resumed_training_gives_the_same_bytes(rings, trained, tmp_path):
         train_radius(data, tmp_path, passes=9.0)
     (tmp_path / radius.CHECKPOINT).write_bytes(b"nothing")
     with pytest.raises(ContentError, match=r"checkpoint\.pt: damaged"):
-        train_radius(data, tmp_path, passes=8.0)
+        train_radius(data, tmp_path, passes=12.0)
 
 
 def test_what_is_written_answers_as_what_was_trained(rings, trained, tmp_path):
@@ -150,6 +150,7 @@ def test_what_is_written_answers_as_what_was_trained(rings, trained, tmp_path):
         found = opened.posterior(dataset.store.read(np.array([row])))
         assert np.abs(found.probability - histogram).sum() < 0.05
         assert found.quantile(0.5) == pytest.approx(RadiusPosterior(EDGES, histogram).quantile(0.5), rel=0.02)
+        assert found.quantile(0.5) == pytest.approx(dataset.column("theta_e_arcsec")[row], rel=0.3)
 
 
 def test_it_begins_as_a_residual_network_and_as_no_other(rings, tmp_path):
