@@ -22,6 +22,7 @@ from scanner.training.presets import (
     SCREEN_SHARE,
     SECOND_LOOK_SHARE,
     TRAINED,
+    WANTED_PRECISIONS,
     TrainedName,
 )
 
@@ -160,6 +161,11 @@ OPTIONS = (
     ),
     click.option("--preset", type=click.Choice(PRESET_NAMES), default="best", show_default=True, help="How to train."),
     click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the weights and of all draws."),
+    click.option(
+        "--precision",
+        type=click.Choice(WANTED_PRECISIONS),
+        help="Of images and convolutions; fastest: bfloat16 where hardware has it [default: as the preset says].",
+    ),
     click.option("--time-budget", help="Time to take, such as 90s, 20m or 1.5h; it shortens the preset [no limit]."),
     click.option(
         "--from",

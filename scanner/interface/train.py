@@ -27,6 +27,7 @@ from scanner.training.presets import (
     Preset,
     PresetName,
     TrainedName,
+    WantedPrecision,
     seconds,
 )
 
@@ -45,7 +46,8 @@ class TrainingSettings(TypedDict, total=False):
     """The settings of a training run: the options of ``scanner train all``, with ``_`` for ``-``.
 
     ``preset``: how to train, ``"best"`` (the default), ``"paper"``, or a record. ``seed``: of the weights and of all draws, 1
-    by default. ``time_budget``: seconds, or text such as ``"20m"``; it shortens the preset. ``bundle``: one whose members are
+    by default. ``precision``: ``"float32"``, or ``"fastest"``, bfloat16 where hardware has it; None: as the preset says.
+    ``time_budget``: seconds, or text such as ``"20m"``; it shortens the preset. ``bundle``: one whose members are
     trained on, in the place of random weights. ``device``: of torch, ``"cpu"`` by default. ``draw``: so many objects are drawn
     on the device, by the seed, in the place of ``data``; ``scratch``: folder where they are kept. ``mirror``: folder or
     ``s3://…`` that checkpoints are copied to, and taken from where it is further. ``config``, ``endpoint``, ``anonymous``: how
@@ -54,6 +56,7 @@ class TrainingSettings(TypedDict, total=False):
 
     preset: PresetName | Preset
     seed: int
+    precision: WantedPrecision | None
     time_budget: str | float | None
     bundle: str | Path | None
     device: str
@@ -404,6 +407,7 @@ def _job(
     threads: int,
     preset: PresetName | Preset = "best",
     seed: int = 1,
+    precision: WantedPrecision | None = None,
     time_budget: str | float | None = None,
     bundle: str | Path | None = None,
     device: str = "cpu",
@@ -430,12 +434,13 @@ def _job(
         from scanner.labelled_set import local_datasets
 
         datasets = local_datasets(locations, out / "datasets", storage)
+    way = preset if isinstance(preset, Preset) else PRESETS[preset]
     return TrainingJob(
         data=datasets,
         drawn=None if draw is None else DrawnSet(n_objects=draw, seed=seed, folder=Path(scratch or out / "drawn")),
         out=out,
         member=member,
-        preset=preset if isinstance(preset, Preset) else PRESETS[preset],
+        preset=way if precision is None else way.model_copy(update={"precision": precision}),
         seed=seed,
         time_budget=seconds(time_budget) if isinstance(time_budget, str) else time_budget,
         bundle=None if bundle is None else bundles.load(bundle, storage).path,

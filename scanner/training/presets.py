@@ -32,6 +32,9 @@ TrainedName = MemberName | Literal["residual"]
 #: How often the network of Einstein radii sees each lens (:mod:`scanner.training.radius`).
 RADIUS_PASSES = 40.0
 TRAINED: tuple[TrainedName, ...] = (*MEMBERS, RESIDUAL)
+#: What is asked for: float32, or bfloat16 where hardware multiplies it.
+WantedPrecision = Literal["fastest", "float32"]
+WANTED_PRECISIONS: tuple[WantedPrecision, ...] = get_args(WantedPrecision)
 #: What convolutions are computed in while training; weights, sums and everything that is validated or exported are float32.
 Precision = Literal["float32", "bfloat16"]
 #: How a member begins: He-initialised, as a copy of another member, or as the same member of a bundle.
@@ -97,7 +100,7 @@ class Preset(Record):
     tied: bool = Field(True, description="Begin with the tied head; without it there are no crops.")
     dropout: float = Field(0.05, ge=0, lt=1, description="Of what enters the twin's head, or of the paper's dropout layers.")
     augment: bool = Field(True, description="Draw one of eight orientations for every image of either class.")
-    precision: Literal["fastest", "float32"] = Field(
+    precision: WantedPrecision = Field(
         "fastest", description="Of images and convolutions; fastest: bfloat16 where hardware has it, and images in float16."
     )
     shares: Shares = Field(default_factory=Shares, description="Of the rows that train and validate.")

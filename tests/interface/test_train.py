@@ -1,10 +1,12 @@
 """Networks trained and put together from Python: the command's own code."""
 
 import pytest
+import torch
 
 import scanner
 from scanner.errors import InputMissingError, UsageError
-from scanner.training.presets import BEST
+from scanner.training.presets import BEST, PAPER
+from scanner.training.trainer import fastest_precision
 
 #: One network of the smallest images, a fifth of a pass a stage.
 BRIEF = BEST.model_copy(
@@ -43,3 +45,16 @@ def test_settings_that_make_no_sense_are_one_sentence(data, tmp_path, monkeypatc
     with pytest.raises(UsageError) as caught:
         scanner.train(**{"data": data, "out": "runs", "progress": False, **settings})
     assert said in str(caught.value)
+
+
+def test_precision_given_beside_a_preset_wins(data, tmp_path):
+    paper = PAPER.model_copy(
+        update={"stages_66": tuple(stage.model_copy(update={"passes": 0.2, "batch": 8}) for stage in PAPER.stages_66)}
+    )
+    plans = []
+    for preset, precision in ((paper, None), (paper, "fastest"), (BRIEF, "float32")):
+        out = tmp_path / str(precision)
+        (record,) = scanner.train(data, out, members=["OU-H"], preset=preset, precision=precision, progress=False)
+        plans.append(record.plan)
+    assert [plan.preset.precision for plan in plans] == ["float32", "fastest", "float32"]
+    assert [plan.precision for plan in plans] == ["float32", fastest_precision(torch.device("cpu")), "float32"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scanner.networks import LENS, NON_LENS, build
+from scanner.networks import LENS, NON_LENS, Dropout, build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
 
 # layer, type, output shape, parameters
@@ -76,7 +76,7 @@ def test_layers_are_those_of_the_table(member):
     shapes = _shapes(network, member)
     for name, kind, shape, parameters in table:
         layer = network.get_submodule(name)
-        assert type(layer) is kind, name
+        assert isinstance(layer, kind), name
         assert shapes[name] == shape, name
         assert _parameters(layer) == parameters, name
     assert _parameters(network) == sum(row[3] for row in table) == total
@@ -137,3 +137,25 @@ def test_one_image_and_many_give_the_same_logits():
 def test_unknown_members_are_refused():
     with pytest.raises(ValueError, match=r"unknown member 'OU-9'.*OU-J, OU-Y"):
         build("OU-9")
+
+
+def test_dropout_drops_as_many_as_it_says_scales_the_rest_and_takes_the_same_from_the_gradient():
+    torch.manual_seed(5)
+    values = (1.0 + torch.rand(40, 50, 16, 15)).to(memory_format=torch.channels_last).requires_grad_()
+    dropout = Dropout(0.2)
+    seen = dropout(values)
+    kept = seen != 0
+    assert float(kept.float().mean()) == pytest.approx(0.8, abs=0.003)  # 5 sigma of 480,000 draws
+    assert float(kept.float().mean(dim=(0, 2, 3)).std()) == pytest.approx((0.16 / 9600) ** 0.5, rel=0.35)  # no channel alone
+    assert float((kept[0] & kept[1]).float().mean()) == pytest.approx(0.64, abs=0.02)  # no image as another
+    torch.testing.assert_close(seen[kept], 1.25 * values[kept])
+    seen.sum().backward()
+    assert torch.equal(values.grad, torch.where(kept, 1.25, 0.0))
+    assert torch.equal(dropout(values) != 0, kept) is False
+    assert dropout.eval()(values) is values
+
+
+def test_dropout_of_another_share_and_of_a_cut_out_of_a_tensor():
+    torch.manual_seed(6)
+    cut = torch.ones(300, 40)[:, 1:38]
+    assert float((Dropout(0.55)(cut) == 0).float().mean()) == pytest.approx(0.55, abs=0.025)
