@@ -110,6 +110,7 @@ def measured(data: LabelledSet, name: str, row: int, psf_width: float, network: 
         "found": None if model.mass is None else model.mass.theta_e_arcsec,
         "error": None if model.mass is None else model.mass.theta_e_error_arcsec,
         "agreement": None if model.seen_radius is None else model.seen_radius.agreement,
+        "pattern": model.pattern,
         "ln_evidence_ratio": model.ln_evidence_ratio,
         "counter_image_snr": model.counter_image_snr,
         "status": model.status,

@@ -22,6 +22,11 @@ COMPANIONS = [
     Component(Kind.SERSIC, 1.35, 0.3, (5.0, 300.0, 330.0, 300.0), 0.25, 1.0, 0.6, 1.5),
     Component(Kind.SERSIC, -0.5, -1.3, (3.0, 1900.0, 3200.0, 4300.0), 0.2, 1.0, 0.7, 2.8),
 ]
+#: Light in the deflector's own plane that lies where arcs would: a ring, and two spiral arms.
+RING = Component(Kind.ANNULUS, 0.03, -0.05, (12.0, 1500.0, 1900.0, 1900.0), 1.1, q=0.85, angle=0.9, width=0.16)
+ARMS = Component(
+    Kind.SPIRAL, 0.03, -0.05, (60.0, 7200.0, 9000.0, 9000.0), 1.4, 1.0, 0.7, 0.5, arms=2, contrast=3.0, winding=1.5, phase=2.0
+)
 #: Eight small galaxies about a deflector, of eight colours.
 CROWD = [
     Component(

@@ -229,6 +229,7 @@ MODEL_COLUMNS: tuple[Column, ...] = (
     Column("theta_e_network", "float32", "arcsec", "Einstein radius that a network sees in the image, median", "phys.angSize"),
     Column("theta_e_agreement", "float32", "", "Probability, by it, of a radius within 10 % of theta_e", "stat.probability"),
     Column("p_lens_modelled", "float32", "", "Probability of a lens by networks and lens model together", "stat.probability"),
+    Column("model_pattern", "string", "", "Ring or spiral, if such explains most without a lens", "src.morph"),
     Column("model_psf", "string", "", "Where the PSF of VIS is from: image, stars or mean", "instr.det.psf"),
 )
 #: What stands in a column of an object that was not modelled.

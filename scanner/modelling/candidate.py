@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from scanner.errors import ScannerError
 from scanner.modelling.deflector_light import fit_deflector
-from scanner.modelling.lens_model import LensModel, ModelledGalaxy, ModelledMass, SeenRadius, Status, Verdict
+from scanner.modelling.lens_model import LensModel, ModelledGalaxy, ModelledMass, Pattern, SeenRadius, Status, Verdict
 from scanner.modelling.observation import FIT_RADIUS, NISP_SIDE, SIDE, BandPsf, Observation, observe
 from scanner.modelling.radius_network import RadiusPosterior, in_use
 from scanner.modelling.scene_fit import (
@@ -54,6 +54,11 @@ _TEMPERATURE = 8.0
 _NARROWER = 0.98
 #: Share of the likeliest radius' density that a radius must have for a further start to be there.
 _LIKELY = 0.2
+#: Of each pattern that is no lens: radii (arcsec), shapes and phases to start from.
+_PATTERN_GRID: tuple[tuple[Pattern, Any, tuple[float, ...], tuple[float, ...]], ...] = (
+    ("ring", np.geomspace(0.4, 2.4, 12), (0.15,), (0.0,)),
+    ("spiral", np.geomspace(0.4, 1.5, 4), (-3.0, -1.5, 1.5, 3.0), tuple(0.25 * math.pi * k for k in range(4))),
+)
 _STARTS, _FIRST_STEPS, _FINALISTS, _LAST_STEPS, _POLISH_STEPS = 10, 5, 3, 25, 50
 
 
@@ -85,6 +90,8 @@ def compare(problem: Problem, radius: RadiusPosterior) -> Comparison:
     if len(alone.scene.galaxies) > MOST_GALAXIES:
         # And what the other needed, the lens may have beside it.
         lens = _polished(problem, with_more(problem, lens, MOST_UNLENSED))
+    if lens.ln_evidence > alone.ln_evidence + CONSISTENT:
+        alone = max((alone, *with_patterns(problem)), key=lambda one: one.ln_evidence)
     return Comparison(informed(problem, lens, radius), alone)
 
 
@@ -121,6 +128,38 @@ def _images(problem: Problem, lens: Fit) -> list[Float64]:
                 seen = float(flux) * min(abs(float(magnification)), 20.0)
                 found.append((seen, _galaxy_at(float(x), float(y), _tangential(problem, float(x), float(y)))))
     return [galaxy for _, galaxy in sorted(found, key=lambda one: -one[0])]
+
+
+def with_patterns(problem: Problem) -> list[Fit]:
+    """A ring, and spiral arms, each with the galaxies that are needed beside it."""
+    fits = [fit(problem, start, _LAST_STEPS) for start in pattern_starts(problem)]
+    return [with_more(problem, one, MOST_UNLENSED) for one in fits]
+
+
+def pattern_starts(problem: Problem) -> list[Scene]:
+    """For each pattern the one of a grid that explains most of the residual."""
+    deflector = problem.deflector
+    flatness, angle = math.hypot(deflector.e1, deflector.e2), 0.5 * math.atan2(deflector.e2, deflector.e1)
+    # The flatness of the deflector, and others.
+    frames = [(flatness, angle), (0.05, 0.0), *((0.6, 0.25 * math.pi * k) for k in range(4))]
+    chosen = []
+    for pattern, radii, shapes, phases in _PATTERN_GRID:
+        grid = np.array(
+            [
+                (deflector.x, deflector.y, math.log(radius), max(flat, 0.02), turn, shape, phase)
+                for radius in radii
+                for flat, turn in (frames if pattern == "ring" else frames[:2])
+                for shape in shapes
+                for phase in phases
+            ]
+        )
+        images = np.concatenate([draw(Scene(None, one[None], 0, pattern), problem.data, slopes=False)[0] for one in grid])
+        gain = np.zeros(len(grid))
+        for band, rows in enumerate(problem.columns(images)):
+            own, crossed, _ = problem.products_with_few(band, rows, problem.target[band][None])
+            gain += np.clip(crossed[:, 0], 0.0, None) ** 2 / np.maximum(own, 1e-12)
+        chosen.append(Scene(None, grid[int(np.argmax(gain))][None], 0, pattern))
+    return chosen
 
 
 def with_more(problem: Problem, so_far: Fit, most: int) -> Fit:
@@ -470,6 +509,7 @@ def _record(
             for number, (row, flux) in enumerate(zip(fit.scene.galaxies.tolist(), fit.fluxes.tolist(), strict=True))
         ),
         n_companions_without_lens=len(found.companions.scene.galaxies),
+        pattern=found.companions.scene.pattern,
         ln_evidence_ratio=ratio,
         chi2_lens=fit.chi2,
         chi2_companions=found.companions.chi2,

@@ -19,6 +19,8 @@ from scanner.storage.verified import VerifiedFiles
 
 Status = Literal["converged", "not converged", "at a limit", "low S/N", "poor fit", "refused"]
 Verdict = Literal["certified", "consistent", "no evidence", "better without a lens", "refused"]
+#: What a galaxy may have in it that looks like arcs.
+Pattern = Literal["ring", "spiral"]
 #: Where the PSF of a band is from: the tile list's image of it, the width of the tile's stars, or Euclid's mean.
 PsfSource = Literal["image", "stars", "mean"]
 #: The folder of models in a run's, and the files of each; the record is written last, so a model is there whole or not.
@@ -87,6 +89,7 @@ class LensModel(SealedRecord):
     ``input_fingerprint``: of the tile's files. ``psf``: where the point spread function of each band is from.
     ``zero_points``: AB magnitude of one unit of the images, where it is known.
     ``ln_evidence_ratio``: natural logarithm of how much better a lens explains the pixels than unlensed galaxies do.
+    ``pattern``: what a galaxy in the middle has in it where that explains the pixels best without a lens.
     ``counter_image_snr``: ``arc_snr`` times the second brightest image's share of the brightest source's light.
     ``n_sources``: 2 where a second lensed galaxy is told from a clump of the first by its S/N, ``second_source_snr``, and by
     how much chi squared rises if it must have the first one's colour, ``second_source_colour``; else 1.
@@ -110,6 +113,7 @@ class LensModel(SealedRecord):
     mass: ModelledMass | None = None
     galaxies: tuple[ModelledGalaxy, ...] = ()
     n_companions_without_lens: int = 0
+    pattern: Pattern | None = None
     ln_evidence_ratio: float | None = None
     chi2_lens: float | None = None
     chi2_companions: float | None = None
@@ -175,7 +179,7 @@ def table_of(models: Iterable[LensModel], run_id: str) -> pa.Table:
 
 def row_of(model: LensModel) -> dict[str, object]:
     """A record as a row of ``models.parquet``, but for the run; what a refused object has no value for is NaN."""
-    row: dict[str, object] = {"model_psf": model.psf.get("VIS", "")}
+    row: dict[str, object] = {"model_psf": model.psf.get("VIS", ""), "model_pattern": model.pattern or ""}
     for name, path in _VALUES.items():
         value: object = model
         for part in path.split("."):

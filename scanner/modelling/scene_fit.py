@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from scanner.modelling.deflector_light import Deflector, foreign_light
+from scanner.modelling.lens_model import Pattern
 from scanner.modelling.observation import Observation
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float32, Float64
 from scanner.simulation.lensing import Lens, deflection, hessian
@@ -25,21 +26,36 @@ from scanner.simulation.light.components import sersic_b
 MASS = ("ln_theta_e", "e1", "e2", "x", "y", "gamma1", "gamma2")
 #: Numbers of a galaxy's light: centre, logarithm of R_e = √(ab), -ln q, angle, Sérsic index, how much it bends (1/arcsec).
 GALAXY = ("x", "y", "ln_radius", "flatness", "angle", "index", "bend")
-#: Einstein radii that are looked for, arcsec, and how far each number may go.
+#: Einstein radii that are looked for, arcsec.
 LOWEST_THETA_E, HIGHEST_THETA_E = 0.35, 3.6
 #: The largest galaxy, R_e in arcsec.
 HIGHEST_RADIUS = 1.0
+#: How far the arms of a spiral stand out, von Mises' κ of their light in azimuth; where they begin, in units of the half-light
+#: radius of the disc that they lie in; b(1) of Sérsic's profile.
+_ARM_CONTRAST, _ARMS_BEGIN, _EXPONENTIAL = 2.0, 0.5, 1.678
+#: How far each number may go. Those of a ring are a galaxy's, with the ring's radius, and its width in units of it for the
+#: index; those of two spiral arms have for the index by how many radians they wind while the radius grows e-fold, and for the
+#: bend the angle that they begin at.
 _LOW = {
     "galaxy": (-9.0, -9.0, math.log(0.03), 0.01, -9.0, 0.5, -3.0),
+    "ring": (-9.0, -9.0, math.log(0.2), 0.01, -9.0, 0.03, -3.0),
+    "spiral": (-9.0, -9.0, math.log(0.2), 0.01, -9.0, -6.0, -9.0),
     "mass": (math.log(LOWEST_THETA_E), -1.1, -1.1, -9.0, -9.0, -0.3, -0.3),
 }
 _HIGH = {
     "galaxy": (9.0, 9.0, math.log(HIGHEST_RADIUS), 2.2, 9.0, 4.0, 3.0),
+    "ring": (9.0, 9.0, math.log(3.0), 2.2, 9.0, 0.5, 3.0),
+    "spiral": (9.0, 9.0, math.log(3.0), 2.2, 9.0, 6.0, 9.0),
     "mass": (math.log(HIGHEST_THETA_E), 1.1, 1.1, 9.0, 9.0, 0.3, 0.3),
 }
 #: Middle and width of the Gaussian priors: sources and unlensed galaxies; a source does not bend.
-_SOURCE_PRIOR = (0.0, 0.0, math.log(0.25), 0.4, 0.0, 1.2, 0.0), (0.45, 0.45, 0.6, 0.4, 2.0, 0.6, 1e-4)
-_COMPANION_PRIOR = (0.0, 0.0, math.log(0.3), 0.5, 0.0, 1.2, 0.0), (2.0, 2.0, 0.7, 0.6, 2.0, 0.8, 0.5)
+_Prior = tuple[tuple[float, ...], tuple[float, ...]]
+_SOURCE_PRIOR: _Prior = (0.0, 0.0, math.log(0.25), 0.4, 0.0, 1.2, 0.0), (0.45, 0.45, 0.6, 0.4, 2.0, 0.6, 1e-4)
+_COMPANION_PRIOR: _Prior = (0.0, 0.0, math.log(0.3), 0.5, 0.0, 1.2, 0.0), (2.0, 2.0, 0.7, 0.6, 2.0, 0.8, 0.5)
+_PATTERN_PRIOR: dict[Pattern, _Prior] = {
+    "ring": ((0.0, 0.0, 0.0, 0.3, 0.0, 0.15, 0.0), (0.1, 0.1, 0.5, 0.4, 2.0, 0.1, 1e-4)),
+    "spiral": ((0.0, 0.0, math.log(0.7), 0.4, 0.0, 0.0, 0.0), (0.1, 0.1, 0.5, 0.4, 2.0, 2.5, 2.0)),
+}
 _THETA_E_PRIOR = math.log(0.9), 0.45
 _FLATNESS_SCATTER, _CENTRE_SCATTER, _SHEAR_SCATTER = 0.2, 0.04, 0.05
 #: Softening of Sérsic cusps, arcsec, and where in a pixel light is sampled.
@@ -51,12 +67,14 @@ _SAMPLES = tuple((i, j) for i in (-0.25, 0.25) for j in (-0.25, 0.25))
 class Scene:
     """What is there beside the deflector's light: ``mass`` (7,) or None, ``galaxies`` (n, 7), the first of them lensed.
 
-    ``n_sources``: how many of the galaxies lie behind the mass.
+    ``n_sources``: how many of the galaxies lie behind the mass. ``pattern``: what the first galaxy is where it is no Sérsic
+    profile; there is no mass then.
     """
 
     mass: Float64 | None
     galaxies: Float64
     n_sources: int
+    pattern: Pattern | None = None
 
     @property
     def lens(self) -> Lens:
@@ -195,9 +213,12 @@ def draw(scene: Scene, data: Observation, slopes: bool = True) -> tuple[Float32,
     bends = _mass_slopes(scene, x, y, alpha, h) if slopes and scene.mass is not None else []
     for number, galaxy in enumerate(scene.galaxies):
         lensed = number < scene.n_sources
-        image, du, dv, own = _galaxy(
-            bx if lensed else x, by if lensed else y, h if lensed else None, galaxy, slopes, not lensed
-        )
+        if number == 0 and scene.pattern is not None:
+            image, du, dv, own = _pattern(x, y, scene.pattern, galaxy, slopes)
+        else:
+            image, du, dv, own = _galaxy(
+                bx if lensed else x, by if lensed else y, h if lensed else None, galaxy, slopes, not lensed
+            )
         images[number] = image
         if not slopes:
             continue
@@ -286,6 +307,58 @@ def _galaxy(
     return image, du, dv, own
 
 
+def _pattern(
+    x: Float32, y: Float32, pattern: Pattern, galaxy: Float64, slopes: bool
+) -> tuple[Float32, Float32, Float32, list[Float32]]:
+    """A ring or spiral arms on pixels at (x, y), as :func:`_galaxy` draws a galaxy.
+
+    Derivatives leave out that of the normalisation, which is one of the flux.
+    """
+    gx, gy, ln_radius, flat, angle, shape, phase = (float(value) for value in galaxy)
+    cosine, sine, step = math.cos(angle), math.sin(angle), VIS_PIXEL_SCALE_ARCSEC
+    along, across = math.exp(-0.5 * flat - ln_radius), math.exp(0.5 * flat - ln_radius)
+    samples = (np.array(_SAMPLES, dtype=np.float32) * np.float32(step))[:, :, None, None]
+    dx, dy = x - np.float32(gx) + samples[:, 0], y - np.float32(gy) + samples[:, 1]
+    # In units of the radius; the softening keeps the logarithm finite.
+    a, t = (cosine * dx + sine * dy) * np.float32(along), (cosine * dy - sine * dx) * np.float32(across)
+    r2 = a * a + t * t + np.float32(1e-4)
+    r = np.sqrt(r2)
+    area = 2.0 * math.pi * math.exp(2.0 * ln_radius) / step**2
+    if pattern == "ring":
+        off = (r - 1.0) / np.float32(shape)
+        light = np.exp(-0.5 * off * off) / np.float32(area * math.sqrt(2.0 * math.pi) * shape)
+    else:
+        turn = 2.0 * (np.arctan2(t, a) - np.float32(phase)) - np.float32(shape) * np.log(r2)
+        inside = r2 + np.float32(_ARMS_BEGIN**2)
+        light = np.exp(np.float32(_ARM_CONTRAST) * np.cos(turn) - np.float32(_EXPONENTIAL) * r) * (r2 / inside)
+        light /= np.float32(area * np.i0(_ARM_CONTRAST) / _EXPONENTIAL**2)
+    image = light.mean(axis=0)
+    if not slopes:
+        return image, image, image, []
+    # Of ln(light): by the squared radius, by the angle, by the shape, by the phase.
+    by_r2: Any
+    by_turn: Any
+    by_shape: Any
+    if pattern == "ring":
+        by_r2, by_turn = -0.5 * off / (np.float32(shape) * r), np.float32(0.0)
+        by_shape, by_phase = off * off / np.float32(shape), np.zeros_like(r)
+    else:
+        wave = np.float32(_ARM_CONTRAST) * np.sin(turn)
+        by_r2 = -np.float32(0.5 * _EXPONENTIAL) / r + np.float32(shape) * wave / r2 + 1.0 / r2 - 1.0 / inside
+        by_turn, by_shape, by_phase = -2.0 * wave, wave * np.log(r2), 2.0 * wave
+    by_a = light * (2.0 * a * by_r2 - t / r2 * by_turn)
+    by_t = light * (2.0 * t * by_r2 + a / r2 * by_turn)
+    own = [
+        -(a * by_a + t * by_t),
+        0.5 * (t * by_t - a * by_a),
+        t * by_a * np.float32(along / across) - a * by_t * np.float32(across / along),
+        light * by_shape,
+        light * by_phase,
+    ]
+    du, dv = cosine * along * by_a - sine * across * by_t, sine * along * by_a + cosine * across * by_t
+    return image, du.mean(axis=0), dv.mean(axis=0), [one.mean(axis=0) for one in own]
+
+
 def _unit_flux(index: float, b: float) -> float:
     """One over the flux of exp(-b r^(1/n)) with R_e = 1: ∫ = 2π n b^(-2n) Γ(2n)."""
     return float(b ** (2.0 * index) / (2.0 * math.pi * index * math.gamma(2.0 * index)))
@@ -298,19 +371,22 @@ def priors(scene: Scene, deflector: Deflector) -> tuple[Float64, Float64]:
         middle += [_THETA_E_PRIOR[0], 0.9 * deflector.e1, 0.9 * deflector.e2, deflector.x, deflector.y, 0.0, 0.0]
         width += [_THETA_E_PRIOR[1], *[_FLATNESS_SCATTER] * 2, *[_CENTRE_SCATTER] * 2, *[_SHEAR_SCATTER] * 2]
     for number in range(len(scene.galaxies)):
-        m, w = _SOURCE_PRIOR if number < scene.n_sources else _COMPANION_PRIOR
+        if number == 0 and scene.pattern is not None:
+            m, w = _PATTERN_PRIOR[scene.pattern]
+        else:
+            m, w = _SOURCE_PRIOR if number < scene.n_sources else _COMPANION_PRIOR
         middle += [m[0] + deflector.x, m[1] + deflector.y, *m[2:]]
         width += w
     return np.array(middle), np.array(width)
 
 
 def _limits(scene: Scene) -> tuple[Float64, Float64]:
-    return tuple(  # type: ignore[return-value]
-        np.concatenate(
-            [np.array(table["mass"]) if scene.mass is not None else [], np.tile(table["galaxy"], len(scene.galaxies))]
-        )
-        for table in (_LOW, _HIGH)
-    )
+    first = [] if scene.mass is None else ["mass"]
+    names = [*first, *(["galaxy"] * len(scene.galaxies))]
+    if scene.pattern is not None:
+        names[0] = scene.pattern
+    low, high = (np.concatenate([[], *(table[name] for name in names)]) for table in (_LOW, _HIGH))
+    return low, high
 
 
 def _solve(gram: Float64, right: Float64) -> Float64:

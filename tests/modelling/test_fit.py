@@ -8,7 +8,7 @@ import pytest
 from astropy import units
 from astropy.cosmology import LambdaCDM, Planck18
 from astropy.wcs import WCS
-from drawn_lens import COMPANIONS, CROWD, DEFLECTOR, LENS, SECOND_SOURCE, SOURCE, drawn
+from drawn_lens import ARMS, COMPANIONS, CROWD, DEFLECTOR, LENS, RING, SECOND_SOURCE, SOURCE, drawn
 
 import scanner
 from scanner.modelling import candidate, scene_fit
@@ -109,9 +109,55 @@ def test_slopes_are_those_of_finite_differences(problem, truth):
         assert slope[number] == pytest.approx(-(up - down) / 8e-3, rel=0.02, abs=15.0), number
 
 
+@pytest.mark.parametrize(
+    ("pattern", "numbers"),
+    [("ring", [0.1, -0.1, 0.1, 0.4, 0.3, 0.2, 0.0]), ("spiral", [0.1, -0.1, -0.1, 0.5, 0.4, 2.0, 0.7])],
+)
+def test_slopes_of_patterns_are_those_of_finite_differences(pattern, numbers):
+    data = observe(drawn([DEFLECTOR, RING, ARMS]))
+    problem = Problem(data, fit_deflector(data))
+    scene = scene_fit.joined(Scene(None, np.array([numbers]), 0, pattern), [np.array([0.8, -1.1, -1.2, 0.6, 0.4, 1.3, 0.4])])
+    middle, width = priors(scene, problem.deflector)
+    slope = scene_fit._evaluate(problem, scene, middle, width).slope
+    for number in np.flatnonzero(width > 1e-3):
+        step = np.zeros(len(middle))
+        step[number] = 1e-3
+        up, down = (
+            scene_fit._evaluate(problem, scene.with_vector(scene.vector + sign * step), middle, width, slopes=False).objective
+            for sign in (1, -1)
+        )
+        assert slope[number] == pytest.approx(-(up - down) / 4e-3, rel=0.02, abs=15.0), number
+
+
+def test_a_pattern_has_the_flux_that_it_is_given():
+    """Of a ring exactly; of arms what lies outside of their beginning, from von Mises' and the exponential disc's integrals."""
+    data = observe(drawn([DEFLECTOR]))
+    ring, arms = (
+        float(draw(Scene(None, np.array([numbers]), 0, pattern), data, slopes=False)[0].sum(dtype=np.float64))
+        for pattern, numbers in (("ring", [0, 0, 0.1, 0.4, 0.3, 0.2, 0]), ("spiral", [0, 0, -0.6, 0.5, 0.4, 1.0, 0.7]))
+    )
+    assert ring == pytest.approx(1.0, abs=1e-4)
+    r = np.linspace(0.0, 30.0, 300_001)
+    outside = 1.678**2 * np.trapezoid(r * np.exp(-1.678 * r) * r**2 / (r**2 + 0.25), r)
+    assert arms == pytest.approx(outside, rel=5e-3)
+
+
+@pytest.mark.parametrize(("pattern", "light"), [("ring", RING), ("spiral", ARMS)])
+def test_a_ring_and_spiral_arms_are_no_lens(pattern, light, monkeypatch):
+    """Sérsic galaxies alone would leave a lens the better explanation of both."""
+    cutout = drawn([DEFLECTOR, light])
+    model, _ = model_cutout(cutout, "tile", "of-the-files")
+    assert (model.verdict, model.pattern, model.n_companions_without_lens) == ("better without a lens", pattern, 1)
+    monkeypatch.setattr(candidate, "with_patterns", lambda problem: [])
+    without, _ = model_cutout(cutout, "tile", "of-the-files")
+    assert (without.verdict in ("certified", "consistent"), without.pattern) == (True, None)
+    assert without.ln_evidence_ratio > 100.0
+
+
 def test_a_drawn_lens_is_recovered_from_nothing(modelled, lens_cutout):
     model, images = modelled
     assert (model.status, model.verdict) == ("converged", "certified")
+    assert model.pattern is None
     assert model.mass.theta_e_arcsec == pytest.approx(LENS.theta_e, rel=0.02)
     assert abs(model.mass.theta_e_arcsec - LENS.theta_e) < 4 * model.mass.theta_e_error_arcsec
     assert model.mass.q == pytest.approx(LENS.q, abs=0.1)
