@@ -52,7 +52,8 @@ def model_(run_folder: str, top: int | None, workers: int | None, scheduler: str
         snr = "–" if one.arc_snr is None else f"{one.arc_snr:.0f}"
         probability = "–" if one.p_lens_modelled is None else f"{one.p_lens_modelled:.2g}"
         status = f"{one.status}: {one.reason}" if one.reason else one.status
-        table.add_row(str(rank), one.verdict, radius, ratio, snr, probability, status)
+        verdict = f"{one.verdict} ({one.pattern})" if one.pattern else one.verdict
+        table.add_row(str(rank), verdict, radius, ratio, snr, probability, status)
     standard_output().print(table)
     for failed in report.failed:
         click.echo(f"Failed: tile {failed.tile_id}: {failed.reason}", err=True)

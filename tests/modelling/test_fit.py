@@ -341,10 +341,12 @@ def test_a_missing_band_is_left_out(lens_cutout, problem, truth):
 def test_the_table_has_a_row_for_every_record(modelled):
     model, _ = modelled
     refused = LensModel(tile_id="t", target_id=3, input_fingerprint="", status="refused", verdict="refused", reason="why")
-    table = table_of([model, refused], "run-1")
+    ringed = model.model_copy(update={"tile_id": "u", "pattern": "ring"})
+    table = table_of([ringed, model, refused], "run-1")
     # By tile and target, whatever the order that they came in.
-    assert table["model_verdict"].to_pylist() == ["refused", model.verdict]
-    assert table["run"].to_pylist() == ["run-1"] * 2
+    assert table["model_verdict"].to_pylist() == ["refused", model.verdict, model.verdict]
+    assert table["run"].to_pylist() == ["run-1"] * 3
+    assert table["model_pattern"].to_pylist() == ["", "", "ring"]
     assert table["theta_e"][1].as_py() == pytest.approx(model.mass.theta_e_arcsec)
     assert table["mass_within_theta_e"][1].as_py() == pytest.approx(math.pi * model.mass.theta_e_arcsec**2)
     assert [table[f"source_magnitude_{band}"][1].as_py() for band in ("vis", "y")] == pytest.approx(
@@ -355,7 +357,7 @@ def test_the_table_has_a_row_for_every_record(modelled):
     assert table["source_radius"][1].as_py() == pytest.approx(SOURCE.radius * math.sqrt(SOURCE.q), rel=0.3)
     assert table["shear"][1].as_py() == pytest.approx(math.hypot(model.mass.gamma1, model.mass.gamma2))
     assert model.psf == {"VIS": "stars", "Y": "mean", "J": "mean", "H": "mean"}
-    assert (table["model_psf"].to_pylist(), math.isnan(table["theta_e"][0].as_py())) == (["", "stars"], True)
+    assert (table["model_psf"].to_pylist(), math.isnan(table["theta_e"][0].as_py())) == (["", "stars", "stars"], True)
     assert table.schema.field("theta_e").metadata[b"unit"] == b"arcsec"
 
 

@@ -42,6 +42,7 @@ export const modelFacts = (row) => [
     ["Position angle", `${fixed(row.mass_pa, 0)}° east of north`],
     ["Shear", `${fixed(row.shear, 3)} at ${fixed(row.shear_pa, 0)}°`],
     ["ln evidence ratio", fixed(row.ln_evidence_ratio, 1)],
+    ["Best without a lens", { ring: "a galaxy with a ring", spiral: "a galaxy with spiral arms" }[row.model_pattern] ?? "galaxies side by side"],
     ["Probability, with the networks", score(row.p_lens_modelled)],
     ["Arc S/N", `${whole(row.arc_snr)}, of the counter-image ${whole(row.counter_image_snr)}`],
     ["Images", `${row.n_images}, magnified ${figures(row.model_magnification)} times`],
