@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -91,7 +92,7 @@ def compare(problem: Problem, radius: RadiusPosterior) -> Comparison:
         # And what the other needed, the lens may have beside it.
         lens = _polished(problem, with_more(problem, lens, MOST_UNLENSED))
     if lens.ln_evidence > alone.ln_evidence + CONSISTENT:
-        alone = max((alone, *with_patterns(problem)), key=lambda one: one.ln_evidence)
+        alone = max(alone, with_a_pattern(problem), key=lambda one: one.ln_evidence)
     return Comparison(informed(problem, lens, radius), alone)
 
 
@@ -130,34 +131,27 @@ def _images(problem: Problem, lens: Fit) -> list[Float64]:
     return [galaxy for _, galaxy in sorted(found, key=lambda one: -one[0])]
 
 
-def with_patterns(problem: Problem) -> list[Fit]:
-    """A ring, and spiral arms, each with the galaxies that are needed beside it."""
+def with_a_pattern(problem: Problem) -> Fit:
+    """A ring or spiral arms, whichever explains more, with the galaxies that are needed beside it."""
     fits = [fit(problem, start, _LAST_STEPS) for start in pattern_starts(problem)]
-    return [with_more(problem, one, MOST_UNLENSED) for one in fits]
+    return with_more(problem, max(fits, key=lambda one: one.ln_evidence), MOST_UNLENSED)
 
 
 def pattern_starts(problem: Problem) -> list[Scene]:
     """For each pattern the one of a grid that explains most of the residual."""
     deflector = problem.deflector
-    flatness, angle = math.hypot(deflector.e1, deflector.e2), 0.5 * math.atan2(deflector.e2, deflector.e1)
-    # The flatness of the deflector, and others.
-    frames = [(flatness, angle), (0.05, 0.0), *((0.6, 0.25 * math.pi * k) for k in range(4))]
+    # As flat as the deflector, and round; rings also across it.
+    own = max(math.hypot(deflector.e1, deflector.e2), 0.02), 0.5 * math.atan2(deflector.e2, deflector.e1)
+    frames = {"spiral": [own, (0.05, 0.0)], "ring": [own, (0.05, 0.0), *((0.6, 0.25 * math.pi * k) for k in range(4))]}
     chosen = []
     for pattern, radii, shapes, phases in _PATTERN_GRID:
-        grid = np.array(
-            [
-                (deflector.x, deflector.y, math.log(radius), max(flat, 0.02), turn, shape, phase)
-                for radius in radii
-                for flat, turn in (frames if pattern == "ring" else frames[:2])
-                for shape in shapes
-                for phase in phases
-            ]
-        )
+        every = itertools.product(radii, frames[pattern], shapes, phases)
+        grid = np.array([(deflector.x, deflector.y, math.log(r), *frame, *last) for r, frame, *last in every])
         images = np.concatenate([draw(Scene(None, one[None], 0, pattern), problem.data, slopes=False)[0] for one in grid])
         gain = np.zeros(len(grid))
         for band, rows in enumerate(problem.columns(images)):
-            own, crossed, _ = problem.products_with_few(band, rows, problem.target[band][None])
-            gain += np.clip(crossed[:, 0], 0.0, None) ** 2 / np.maximum(own, 1e-12)
+            squares, crossed, _ = problem.products_with_few(band, rows, problem.target[band][None])
+            gain += np.clip(crossed[:, 0], 0.0, None) ** 2 / np.maximum(squares, 1e-12)
         chosen.append(Scene(None, grid[int(np.argmax(gain))][None], 0, pattern))
     return chosen
 
@@ -357,7 +351,7 @@ def _chosen(
 #: what is certified, the least S/N of the counter-image and :attr:`SeenRadius.agreement`. ``docs/lens-models.md`` says how
 #: many pass.
 CERTIFIED, CONSISTENT, WITHOUT = 10.0, 5.0, -5.0
-CERTIFIED_COUNTER_IMAGE_SNR, CERTIFIED_AGREEMENT = 3.0, 0.5
+CERTIFIED_COUNTER_IMAGE_SNR, CERTIFIED_AGREEMENT = 3.0, 0.4
 #: From which S/N, and which rise of chi squared if it has the colour of the first, a second source is told from a clump.
 SECOND_SOURCE_SNR, SECOND_SOURCE_COLOUR = 10.0, 12.0
 #: What a model adds to the networks' log-odds: a constant, and factors of :func:`model_terms`. Fitted to lenses and non-lenses

@@ -148,7 +148,7 @@ def test_a_ring_and_spiral_arms_are_no_lens(pattern, light, monkeypatch):
     cutout = drawn([DEFLECTOR, light])
     model, _ = model_cutout(cutout, "tile", "of-the-files")
     assert (model.verdict, model.pattern, model.n_companions_without_lens) == ("better without a lens", pattern, 1)
-    monkeypatch.setattr(candidate, "with_patterns", lambda problem: [])
+    monkeypatch.setattr(candidate, "with_a_pattern", scene_fit.nothing)
     without, _ = model_cutout(cutout, "tile", "of-the-files")
     assert (without.verdict in ("certified", "consistent"), without.pattern) == (True, None)
     assert without.ln_evidence_ratio > 100.0
@@ -269,9 +269,9 @@ def test_galaxies_of_two_colours_are_no_lens():
 
 
 def test_certified_is_what_converged_shows_its_counter_image_and_has_the_radius_that_a_network_sees(modelled):
-    assert verdict(11.0, "converged", 3.1, 0.5) == "certified"
-    not_quite = (11.0, "poor fit", 3.1, 0.5), (9.0, "converged", 3.1, 0.5), (11.0, "converged", 2.9, 0.5)
-    assert {verdict(*case) for case in (*not_quite, (11.0, "converged", 3.1, 0.49))} == {"consistent"}
+    assert verdict(11.0, "converged", 3.1, 0.4) == "certified"
+    not_quite = (11.0, "poor fit", 3.1, 0.4), (9.0, "converged", 3.1, 0.4), (11.0, "converged", 2.9, 0.4)
+    assert {verdict(*case) for case in (*not_quite, (11.0, "converged", 3.1, 0.39))} == {"consistent"}
     # The two images share the light of the arcs.
     assert 5.0 < modelled[0].counter_image_snr < 0.5 * modelled[0].arc_snr
     assert modelled[0].deflector_kept == pytest.approx(1.0, abs=0.2)
