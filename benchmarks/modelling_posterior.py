@@ -78,7 +78,10 @@ def sampled(problem: Problem, found: Fit, steps: int, seed: int) -> tuple[Float6
     middle, width = priors(found.scene, problem.deflector)
     low, high = _limits(found.scene)
     covariance = found.covariance
-    root = np.linalg.cholesky(covariance + 1e-12 * np.diag(np.diag(covariance)))
+    # Of galaxies that have no flux, or are as round as may be, the curvature says nothing.
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 1e-9 * values.max()))
+    covariance = root @ root.T
     length = STEP / len(middle) ** (1.0 / 6.0)
     here, walk, taken, settled = found.scene.vector, [], 0, int(BURN_IN * steps)
     state = _evaluate(problem, found.scene, middle, width)
