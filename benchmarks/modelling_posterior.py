@@ -28,6 +28,8 @@ from scanner.records import Float64
 ORDER_SEED = 0
 #: Of the steps, those at the beginning in which the length of a step is found, and that are left out.
 BURN_IN = 0.3
+#: Independent samples that a walk must be worth to count.
+ENOUGH = 30
 #: Length of a step at first, over the sixth root of the number of dimensions, and the share of the steps that shall be taken.
 STEP, TAKEN = 1.3, 0.57
 
@@ -56,19 +58,22 @@ def main() -> None:
             found = fit(problem, found.scene, 100, tolerance=1e-3)
             walk, taken = sampled(problem, found, arguments.steps, row)
         error = math.sqrt(found.covariance[0, 0])
-        ratios.append(float(walk.std()) / error)
-        shifts.append((float(walk.mean()) - float(found.scene.vector[0])) / error)
+        ratio, shift = float(walk.std()) / error, (float(walk.mean()) - float(found.scene.vector[0])) / error
+        worth = effective(walk)
+        if worth >= ENOUGH:
+            ratios.append(ratio)
+            shifts.append(shift)
         print(
             f"row {row:5d}  θ_E {theta_e[row]:.2f}, found {math.exp(found.scene.vector[0]):.3f}  "
-            f"error of ln θ_E {error:.4f}, of samples {walk.std():.4f}, ratio {ratios[-1]:.2f}  "
-            f"mean off by {shifts[-1]:+.2f} errors  {effective(walk):.0f} effective samples, {taken:.2f} taken  "
+            f"error of ln θ_E {error:.4f}, of samples {walk.std():.4f}, ratio {ratio:.2f}  "
+            f"mean off by {shift:+.2f} errors  {worth:.0f} effective samples, {taken:.2f} taken  "
             f"{len(found.scene.vector)} numbers  {time.process_time() - began:.0f} s",
             flush=True,
         )
-    low, middle, high = np.percentile(ratios, (16, 50, 84))
     print(
-        f"{len(ratios)} lenses: samples scatter {middle:.2f} [{low:.2f}, {high:.2f}] times as much as Laplace's approximation; "
-        f"their mean is off by {np.median(np.abs(shifts)):.2f} errors in the median, {np.max(np.abs(shifts)):.2f} at most"
+        f"{len(ratios)} of {len(rows)} walks are worth {ENOUGH} samples or more. There samples scatter {min(ratios):.2f} to "
+        f"{max(ratios):.2f} times as much as Laplace's approximation, {np.median(ratios):.2f} in the median; "
+        f"their mean is off by {np.max(np.abs(shifts)):.2f} errors at most"
     )
 
 
