@@ -33,7 +33,7 @@ from scanner.explain.display import input_pictures, only, overlaid
 from scanner.explain.maps import SHOWN_FROM, SQUARE_PIXELS, guided_grad_cam, occlusion, shown
 from scanner.explain.networks import CLASSES, Output, lens_output, network_input, restore, sky_level
 from scanner.labelled_set import LabelledSet
-from scanner.networks import build
+from scanner.networks import Dropout, build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, CutoutBatch, MemberName
 from scanner.report.colour import UInt8, vis_image
 from scanner.report.explanations import PAPER_FIGURES, FigureNumber
@@ -52,7 +52,7 @@ LAYER_COLOURS: Mapping[type[nn.Module], str] = {
     nn.Conv2d: "#f2d64b",
     nn.ReLU: "#2a9d8f",
     nn.MaxPool2d: "#f4a261",
-    nn.Dropout: "#d62839",
+    Dropout: "#d62839",
     nn.Linear: "#8d99ae",
 }
 #: What the authors' notebook makes kernel images with (Adam), and the side of the images.
