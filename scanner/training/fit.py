@@ -283,6 +283,10 @@ def run_stages(trainer: Trainer, plan: Plan, stages: tuple[Stage, ...], folder: 
     trainer.network.load_state_dict(state.network)
 
 
+#: Validations that a stage has however much a time budget shortens it.
+FEW_VALIDATIONS = 10
+
+
 class _StageRun:
     """What is left of the stage that ``state`` stands in."""
 
@@ -305,7 +309,11 @@ class _StageRun:
         if state.step > 0:
             trainer.network.load_state_dict(state.network)
             self.optimiser.load_state_dict(state.optimiser)
-        state.total = state.total or plan.steps[state.stage]
+        planned = plan.steps[state.stage]
+        # One a pass would take more time than the steps, where a budget leaves few passes.
+        kept = round(stage.validations * planned / trainer.steps(stage))
+        self.validations = max(kept, min(stage.validations, FEW_VALIDATIONS))
+        state.total = state.total or planned
         self.counted_to = trainer.clock()
 
     def run(self) -> None:
@@ -316,7 +324,7 @@ class _StageRun:
         while state.step < state.total and not self._out_of_patience():
             before = state.progress
             self._step()
-            if state.step == state.total or _passed(before, state.progress, self.stage.validations):
+            if state.step == state.total or _passed(before, state.progress, self.validations):
                 self._validate()
                 saved = time.monotonic()
             elif self.interruption.asked or time.monotonic() - saved > SAVE_SECONDS:

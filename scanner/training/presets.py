@@ -87,7 +87,9 @@ class Stage(Record):
     frozen: int = Field(0, ge=0, description="Convolutions, from the first, that are not trained.")
     expanded: bool = Field(False, description="Write the tied head out as dense layers first, and train all of their weights.")
     jitter: int = Field(0, ge=0, description="Largest shift of a crop in pixels.")
-    validations: int = Field(8, ge=1, description="How often the validation loss is taken, evenly spread.")
+    validations: int = Field(
+        8, ge=1, description="How often the validation loss is taken, evenly spread; a budget lowers it to ten at the least."
+    )
 
 
 class Preset(Record):

@@ -174,6 +174,17 @@ def test_the_time_budget_only_shortens(labelled, tmp_path):
     assert record.plan.steps == (1, 1, 1)
 
 
+@pytest.mark.parametrize("budget", [10.0, 40.0])
+def test_a_time_budget_leaves_validations_their_share_of_the_time(labelled, tmp_path, budget):
+    """A validation a pass, as the paper has it, would be most of a run of few passes."""
+    preset = brief(PAPER, passes=6, validations=24)
+    ticks = itertools.count(0.0, 1.0)
+    _, record = train(labelled, tmp_path, member="OU-H", preset=preset, time_budget=budget, clock=lambda: next(ticks))
+    steps = round(6 * record.plan.n_train / 16)
+    assert record.plan.steps[0] < steps
+    assert len(record.history) == max(10, round(24 * record.plan.steps[0] / steps))
+
+
 def test_the_paper_preset_trains_the_papers_network(labelled, tmp_path):
     network, record = train(labelled, tmp_path, member="OU-H", preset=brief(PAPER, passes=0.2))
     assert record.plan.preset.twin is False
