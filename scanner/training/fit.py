@@ -310,9 +310,7 @@ class _StageRun:
             trainer.network.load_state_dict(state.network)
             self.optimiser.load_state_dict(state.optimiser)
         planned = plan.steps[state.stage]
-        # One a pass would take more time than the steps, where a budget leaves few passes.
-        kept = round(stage.validations * planned / trainer.steps(stage))
-        self.validations = max(kept, min(stage.validations, FEW_VALIDATIONS))
+        self.validations = _validations(stage, planned / trainer.steps(stage))
         state.total = state.total or planned
         self.counted_to = trainer.clock()
 
@@ -415,6 +413,11 @@ class _StageRun:
         affordable = max(1, int(left / (state.stage_seconds / state.step)))
         most = max(1, self.trainer.steps(self.stage) - state.step)
         state.total = state.step + min(affordable, most)
+
+
+def _validations(stage: Stage, share: float) -> int:
+    """Validations of a stage of which a time budget leaves a share: one a pass would take more time than few passes do."""
+    return max(round(stage.validations * share), min(stage.validations, FEW_VALIDATIONS))
 
 
 def _passed(before: float, after: float, validations: int) -> bool:

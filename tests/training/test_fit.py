@@ -17,7 +17,7 @@ from scanner.records import MEMBER_PIXELS
 from scanner.training import checkpoint
 from scanner.training.checkpoint import HISTORY, HistoryRow, plot_history, write_history
 from scanner.training.data import Labels, split
-from scanner.training.fit import FitRequest, Reports, Start, _passed, best_of_both, fit
+from scanner.training.fit import FitRequest, Reports, Start, _passed, _validations, best_of_both, fit
 from scanner.training.presets import BEST, PAPER, Preset, Stage
 from scanner.training.trainer import (
     Feed,
@@ -172,17 +172,6 @@ def test_the_time_budget_only_shortens(labelled, tmp_path):
     assert record.plan.steps == (13, 13, 13)
     _, record = train(labelled, tmp_path / "scarce", time_budget=1e-6)
     assert record.plan.steps == (1, 1, 1)
-
-
-@pytest.mark.parametrize("budget", [10.0, 40.0])
-def test_a_time_budget_leaves_validations_their_share_of_the_time(labelled, tmp_path, budget):
-    """A validation a pass, as the paper has it, would be most of a run of few passes."""
-    preset = brief(PAPER, passes=6, validations=24)
-    ticks = itertools.count(0.0, 1.0)
-    _, record = train(labelled, tmp_path, member="OU-H", preset=preset, time_budget=budget, clock=lambda: next(ticks))
-    steps = round(6 * record.plan.n_train / 16)
-    assert record.plan.steps[0] < steps
-    assert len(record.history) == max(10, round(24 * record.plan.steps[0] / steps))
 
 
 def test_the_paper_preset_trains_the_papers_network(labelled, tmp_path):
@@ -449,6 +438,12 @@ def test_the_cycle_rises_and_falls():
     assert np.argmax(rates) in range(140, 160)
     constant = stage.model_copy(update={"schedule": "constant"})
     assert learning_rate(constant, 0.0) == learning_rate(constant, 0.9) == 0.1
+
+
+def test_a_time_budget_leaves_validations_their_share_of_the_time():
+    paper = PAPER.stages_66[0]
+    assert [_validations(paper, share) for share in (1.0, 0.2, 0.01)] == [250, 50, 10]
+    assert [_validations(BEST.stages_66[0], share) for share in (1.0, 0.01)] == [BEST.stages_66[0].validations] * 2
 
 
 def test_validations_are_spread_evenly_and_the_end_is_left_to_itself():
